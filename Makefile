@@ -1,0 +1,53 @@
+# What can be done here; `make help` lists it. The work is in scripts/, tests/ and tools/.
+
+PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+MODEL ?= all-MiniLM-L6-v2
+DATA ?= samples/scifact
+FOLDER ?=
+ONLY ?=
+export PG_CONFIG MODEL FOLDER ONLY
+
+.DEFAULT_GOAL := help
+.PHONY: help deps model install demo psql test bench recall fmt lint clean
+
+# Each target makes what it needs: these look first, and do nothing where nothing is missing.
+PREPARED = ./scripts/deps.sh && QUIET=1 ./scripts/model.sh && ./scripts/install.sh
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo
+	@echo "  PG_CONFIG=$(PG_CONFIG) names the Postgres that is meant."
+
+deps: ## system packages, cargo-pgrx, Python tools, the ONNX Runtime library (Rust itself is expected)
+	@./scripts/deps.sh
+
+model: ## MODEL=all-MiniLM-L6-v2 into .build/models, or FOLDER=... to check and convert one of your own
+	@./scripts/deps.sh && ./scripts/model.sh
+
+install: ## build for release; put extension, ONNX Runtime and models into the Postgres of PG_CONFIG
+	@$(PREPARED)
+
+demo: ## a private server, real text (DATA=folder for your own), an index, questions answered
+	@$(PREPARED) && python3 scripts/demo.py --data "$(DATA)" --model "$(MODEL)"
+
+psql: ## psql on the demo's database
+	@./scripts/psql.sh
+
+test: ## all tests; ONLY=word runs those with the word in their name
+	@$(PREPARED) && ./tests/run $(ONLY)
+
+recall: ## recall, recomputes, pages and bytes on DATA=folder, built, tenth and grown
+	@$(PREPARED) && python3 scripts/recall.py --data "$(DATA)" --model "$(MODEL)" --own-cluster \
+		--mode built --mode tenth --mode grown
+
+bench: ## recall on every data set at hand, as a table in .build/bench
+	@$(PREPARED) && ./benches/run
+
+fmt: ## format the Rust code
+	cargo fmt --all
+
+lint: ## formatting, and clippy with warnings as errors
+	@./scripts/lint.sh
+
+clean: ## remove what was built here and the demo (the installed extension stays)
+	@./scripts/clean.sh

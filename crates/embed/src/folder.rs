@@ -1,0 +1,190 @@
+//! Reads files of a model's folder, and of nothing but that folder.
+//!
+//! A model comes from elsewhere. Its files may be too large to read, may not be files at all, or may be links that
+//! lead out of the folder; each is refused before a byte is read.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Component, Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use crate::EmbedError;
+
+/// Settings are a few kB; a vocabulary of a quarter of a million words is 20 to 40 MB.
+const SETTINGS_LIMIT: u64 = 1 << 20;
+pub const TOKENIZER_LIMIT: u64 = 256 << 20;
+/// For each of the model's weight files.
+pub const WEIGHTS_LIMIT: u64 = 64 << 30;
+
+/// A model's folder, by its real path.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    /// `ModelMissing` when there is no such folder.
+    pub fn open(dir: &Path) -> Result<Folder, EmbedError> {
+        let missing = |reason: String| EmbedError::ModelMissing { path: dir.to_owned(), reason };
+        let root = dir.canonicalize().map_err(|e| missing(e.to_string()))?;
+        if !root.is_dir() {
+            return Err(missing("it is not a folder".to_owned()));
+        }
+        Ok(Folder { root })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The real path and the size of a regular file of at most `limit` bytes inside the folder; None when it is absent.
+    pub fn find(&self, relative: &Path, limit: u64) -> Result<Option<(PathBuf, u64)>, EmbedError> {
+        let path = self.root.join(relative);
+        let refuse = |reason: String| EmbedError::ModelFile { path: path.clone(), reason };
+        if !stays_inside(relative) {
+            return Err(refuse("the name leads outside the model's folder".to_owned()));
+        }
+        match path.symlink_metadata() {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            Err(e) => return Err(refuse(e.to_string())),
+            Ok(_) => {}
+        }
+        let real = path.canonicalize().map_err(|e| refuse(e.to_string()))?;
+        if !real.starts_with(&self.root) {
+            return Err(refuse("it is a link that leads outside the model's folder".to_owned()));
+        }
+        let metadata = real.metadata().map_err(|e| refuse(e.to_string()))?;
+        if !metadata.is_file() {
+            return Err(refuse("it is not a regular file".to_owned()));
+        }
+        if metadata.len() > limit {
+            return Err(refuse(format!("it has {} bytes, more than the {limit} allowed", metadata.len())));
+        }
+        Ok(Some((real, metadata.len())))
+    }
+
+    /// The whole of a file of at most `limit` bytes; None when it is absent.
+    pub fn read(&self, relative: &Path, limit: u64) -> Result<Option<Vec<u8>>, EmbedError> {
+        let Some((path, size)) = self.find(relative, limit)? else { return Ok(None) };
+        let refuse = |reason: String| EmbedError::ModelFile { path: path.clone(), reason };
+        let file = File::open(&path).map_err(|e| refuse(e.to_string()))?;
+        let mut bytes = Vec::with_capacity(size as usize);
+        // The file may have grown since its size was read.
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| refuse(e.to_string()))?;
+        if bytes.len() as u64 > limit {
+            return Err(refuse(format!("it has more than the {limit} bytes allowed")));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// A settings file; None when it is absent.
+    pub fn json<T: DeserializeOwned>(&self, relative: &Path) -> Result<Option<T>, EmbedError> {
+        let Some(bytes) = self.read(relative, SETTINGS_LIMIT)? else { return Ok(None) };
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Some(value)),
+            Err(e) => Err(EmbedError::ModelFile { path: self.root.join(relative), reason: e.to_string() }),
+        }
+    }
+}
+
+/// Whether a relative path has only plain parts: no root, no `..`.
+fn stays_inside(relative: &Path) -> bool {
+    let mut parts = relative.components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Whether `name` can be the name of a file or folder in a given folder: one plain part that is not hidden.
+pub fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let first = parts.next();
+    matches!(first, Some(Component::Normal(part)) if part.to_str() == Some(name))
+        && parts.next().is_none()
+        && !name.starts_with('.')
+        && !name.contains(|c: char| c.is_control())
+}
+
+/// blake3 of a file's bytes.
+pub fn hash_file(path: &Path) -> Result<blake3::Hash, EmbedError> {
+    let failed = |e: std::io::Error| EmbedError::ModelFile { path: path.to_owned(), reason: e.to_string() };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    // Large enough for the hash's widest vectors, small enough for the cache.
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize()),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(failed(e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["all-MiniLM-L6-v2", "a", "модель", "a b", "a..b"] {
+            assert!(is_plain_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "/a", "a/", "./a", "../a", ".hidden", "a\0b", "a\nb"] {
+            assert!(!is_plain_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_leads_outside_or_is_no_file_is_refused() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "{}").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir(root.join("sub")).unwrap();
+        std::fs::write(root.join("sub/inner.json"), "{}").unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), root.join("out.json")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.join("outdir")).unwrap();
+        std::os::unix::fs::symlink("sub/inner.json", root.join("in.json")).unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("dangling.json")).unwrap();
+        let folder = Folder::open(root).unwrap();
+        let read = |name: &str| folder.read(Path::new(name), 100);
+
+        assert_eq!(read("in.json").unwrap().as_deref(), Some(b"{}".as_slice()));
+        assert_eq!(read("sub/inner.json").unwrap().as_deref(), Some(b"{}".as_slice()));
+        assert!(read("absent.json").unwrap().is_none());
+        assert!(read("sub/inner.json/deeper").unwrap().is_none());
+        for (name, word) in [
+            ("out.json", "outside"),
+            ("outdir/secret", "outside"),
+            ("../x", "outside"),
+            ("sub/../../x", "outside"),
+            ("/etc/hostname", "outside"),
+            ("", "outside"),
+            ("dangling.json", "No such file"),
+            ("sub", "not a regular file"),
+        ] {
+            let error = read(name).unwrap_err().to_string();
+            assert!(error.contains(word), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn size_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), vec![7; 100]).unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert_eq!(folder.read(Path::new("f"), 100).unwrap().unwrap().len(), 100);
+        assert!(matches!(folder.read(Path::new("f"), 99), Err(EmbedError::ModelFile { .. })));
+    }
+
+    #[test]
+    fn a_file_is_hashed_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7) as u8).collect();
+        std::fs::write(dir.path().join("f"), &bytes).unwrap();
+        assert_eq!(hash_file(&dir.path().join("f")).unwrap(), blake3::hash(&bytes));
+    }
+}

@@ -1,0 +1,41 @@
+//! Text in, unit-length vectors out.
+//!
+//! A *model* is a folder in the layout of sentence-transformers: an ONNX file, `tokenizer.json` and a few settings.
+//! [`ModelSpec::open`] reads the settings and needs nothing else; [`Library::load`] loads ONNX Runtime, once per
+//! process; [`Model::load`] brings the two together and [`Model::embed`] turns texts into vectors of unit length, in
+//! batches, on several threads, and can be stopped while it runs.
+//!
+//! ```no_run
+//! use leann_embed::{Job, Library, LoadOptions, Model, ModelSpec, Role};
+//! # fn main() -> Result<(), leann_embed::EmbedError> {
+//! let library = Library::load("/opt/onnxruntime/libonnxruntime.so".as_ref())?;
+//! let spec = ModelSpec::open("/var/lib/models/all-MiniLM-L6-v2".as_ref())?;
+//! let model = Model::load(library, &spec, &LoadOptions::default())?;
+//! let embedded = model.embed(&["a text", "another"], Role::Passage, &Job::uninterrupted(2))?;
+//! assert_eq!(embedded.vectors.len(), 2 * model.dim());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! No input makes this crate panic: a panic in the tokenizer or in a worker thread is caught and returned as an error.
+
+mod batch;
+mod error;
+mod folder;
+mod library;
+mod mapped;
+mod model;
+mod onnx;
+mod pooling;
+mod session;
+mod settings;
+mod spec;
+mod tokens;
+mod workers;
+
+pub use error::EmbedError;
+pub use library::Library;
+pub use model::{Embedded, Embedder, LoadOptions, Model};
+pub use settings::Pooling;
+pub use spec::{ModelSpec, Role};
+pub use workers::Job;

@@ -1,0 +1,280 @@
+//! A loaded model: texts in, vectors out.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::session::{RunOptions, Session};
+
+use crate::batch::{self, Limits};
+use crate::pooling::{normalise, pool};
+use crate::session::{self, Batch, Provider, Signature};
+use crate::spec::{ModelSpec, Role, SessionFile};
+use crate::tokens::{TextTokens, Tokens};
+use crate::workers::{self, Job, StopFlag};
+use crate::{EmbedError, Library, Pooling};
+
+/// How to load a model.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// `cpu` or `cuda`.
+    pub execution_provider: String,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions { execution_provider: "cpu".to_owned() }
+    }
+}
+
+/// The result of one call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedded {
+    /// `n x dim`, row-major, in the order of the texts; every row has unit length.
+    pub vectors: Vec<f32>,
+    /// Texts that were longer than the model's maximum and were cut.
+    pub truncated: usize,
+    /// Tokens given to the model, special ones counted, padding not.
+    pub tokens: usize,
+    /// Runs of the model.
+    pub batches: usize,
+}
+
+/// What gives texts their vectors: a [`Model`] in this process, or something that stands in for one.
+pub trait Embedder {
+    /// The model's name.
+    fn name(&self) -> &str;
+    /// Numbers per vector.
+    fn dim(&self) -> usize;
+    /// Longer texts are cut to this many tokens.
+    fn max_tokens(&self) -> usize;
+    /// Equal only for models that give equal vectors.
+    fn fingerprint(&self) -> [u8; 32];
+    /// See [`Model::embed`].
+    fn embed(&self, texts: &[&str], role: Role, job: &Job) -> Result<Embedded, EmbedError>;
+}
+
+/// A model ready to run.
+pub struct Model {
+    library: &'static Library,
+    spec: ModelSpec,
+    fingerprint: [u8; 32],
+    provider: Provider,
+    loaded_from: PathBuf,
+    mapped: bool,
+    signature: Signature,
+    dim: usize,
+    text_tokens: TextTokens,
+    /// Sessions that no thread is using. A session serves one run at a time (its `run` is not safe to share, whatever
+    /// the documentation says: see ort's `Session`), so each thread that works takes one, and one is made if need be.
+    sessions: Mutex<Vec<Session>>,
+}
+
+/// Vectors have no more numbers than this.
+const MAX_DIM: usize = 16_000;
+/// Sessions that each hold a copy of the weights may take so much memory in all.
+const COPIES_LIMIT: u64 = 1 << 30;
+
+impl Model {
+    /// Makes a session for the model, checks what it takes and gives, and runs it once on a short text.
+    ///
+    /// The weights are mapped if the folder holds the mapped form; then the model has some 10 MB of memory of its own,
+    /// and processes share the rest. Otherwise it holds a copy of them. Starts no threads and leaves none behind.
+    ///
+    /// `ProviderMissing`, `ModelFile` if ONNX Runtime refuses the file, `Unsupported` if the model takes or gives
+    /// something else than this crate knows, `Inference` or `NotFinite` if the first run fails.
+    pub fn load(library: &'static Library, spec: &ModelSpec, options: &LoadOptions) -> Result<Model, EmbedError> {
+        let provider = Provider::named(&options.execution_provider)?;
+        let fingerprint = spec.fingerprint()?;
+        let text_tokens = TextTokens::load(spec)?;
+        let file = spec.session_file(provider == Provider::Cpu)?;
+        let session = session::open(library, &file, provider)?;
+        let signature = Signature::of(&session, spec)?;
+        let mut model = Model {
+            library,
+            fingerprint,
+            provider,
+            loaded_from: file.path.to_owned(),
+            mapped: file.mapped,
+            spec: spec.clone(),
+            signature,
+            dim: 0,
+            text_tokens,
+            sessions: Mutex::new(vec![session]),
+        };
+        model.dim = model.probe()?;
+        Ok(model)
+    }
+
+    /// The name of the model's folder.
+    pub fn name(&self) -> &str {
+        self.spec.name()
+    }
+
+    /// Numbers per vector: 1 to 16,000.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Longer texts are cut to this many tokens, prompt and special tokens counted.
+    pub fn max_tokens(&self) -> usize {
+        self.spec.max_tokens()
+    }
+
+    /// See [`ModelSpec::fingerprint`].
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// What the model was loaded from.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The file behind the session: the mapped form, or the ONNX file if there is none that fits it.
+    pub fn loaded_from(&self) -> &Path {
+        &self.loaded_from
+    }
+
+    /// Embeds texts: any UTF-8, empty ones too. Longer texts than the model takes are cut and counted.
+    ///
+    /// The work is done on up to `job.threads` threads, all of which have ended when this returns; meanwhile the
+    /// calling thread asks `job.should_stop` every few milliseconds, and a run of the model that is then under way is
+    /// terminated. A text's vector does not depend on what else is in the call, to within a cosine of 1e-5.
+    ///
+    /// Sorting by length makes large calls cheaper: some hundreds of texts at once are a good number.
+    ///
+    /// `Stopped`; `Tokenizer`, `Inference` or `NotFinite` if the model failed on any text; `Threads`; `ModelFile` if
+    /// another session was needed and could not be made.
+    pub fn embed(&self, texts: &[&str], role: Role, job: &Job) -> Result<Embedded, EmbedError> {
+        let tokens = self.tokens(texts, role, job)?;
+        let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
+        let runs = batch::plan(&lengths, self.limits(), self.threads(job));
+        let mut embedded = Embedded {
+            vectors: vec![0.0; texts.len() * self.dim],
+            truncated: tokens.iter().filter(|tokens| tokens.truncated).count(),
+            tokens: lengths.iter().sum(),
+            batches: runs.len(),
+        };
+        for (rows, vectors) in runs.iter().zip(self.run_all(&runs, &tokens, job)?) {
+            for (&row, vector) in rows.iter().zip(vectors.chunks_exact(self.dim)) {
+                embedded.vectors[row * self.dim..][..self.dim].copy_from_slice(vector);
+            }
+        }
+        Ok(embedded)
+    }
+
+    fn tokens(&self, texts: &[&str], role: Role, job: &Job) -> Result<Vec<Tokens>, EmbedError> {
+        let stop = StopFlag::new(&|| {});
+        let work = |text: usize| self.text_tokens.split(texts[text], role);
+        // Splitting a text takes less time than starting a thread: a second one has to have some to do.
+        let threads = job.threads.min(texts.len().div_ceil(64));
+        workers::run(job, threads, texts.len(), &stop, &work, &|| self.failed("the tokenizer panicked"))
+    }
+
+    /// The vectors of each run, its rows one after the other.
+    fn run_all(&self, runs: &[Vec<usize>], tokens: &[Tokens], job: &Job) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let options = RunOptions::new().map_err(|e| self.failed(&e.to_string()))?;
+        let terminate = || {
+            // It fails only on a null pointer.
+            let _ = options.terminate();
+        };
+        let stop = StopFlag::new(&terminate);
+        let work = |run: usize| {
+            let rows = runs[run].iter().map(|&row| tokens[row].ids.as_slice()).collect();
+            let result = self.run(rows, &options);
+            // A terminated run fails in some way or other; what matters is that it was to stop.
+            if stop.is_raised() { Err(EmbedError::Stopped) } else { result }
+        };
+        workers::run(job, self.threads(job), runs.len(), &stop, &work, &|| self.failed("a worker thread panicked"))
+    }
+
+    /// Runs the model once; gives the rows' vectors one after the other.
+    fn run(&self, rows: Vec<&[u32]>, options: &RunOptions) -> Result<Vec<f32>, EmbedError> {
+        let mut session = self.take_session()?;
+        let batch = Batch { rows, pad_token: self.text_tokens.pad_token() };
+        let read = |numbers: &[f32], dim: usize| self.vectors(&batch, numbers, dim);
+        let result = session::run(&mut session, &self.signature, &batch, options, read);
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        result.map_err(|reason| self.failed(&reason))?
+    }
+
+    /// Pools and scales what the model gave for a batch.
+    fn vectors(&self, batch: &Batch, numbers: &[f32], dim: usize) -> Result<Vec<f32>, EmbedError> {
+        if dim != self.dim && self.dim != 0 || dim == 0 || dim > MAX_DIM {
+            let expected = if self.dim == 0 { format!("1 to {MAX_DIM}") } else { self.dim.to_string() };
+            return Err(self.failed(&format!("its vectors have {dim} numbers, not {expected}")));
+        }
+        let mut vectors = vec![0.0; batch.rows.len() * dim];
+        let per_row = numbers.len() / batch.rows.len();
+        for ((row, vector), given) in
+            batch.rows.iter().zip(vectors.chunks_exact_mut(dim)).zip(numbers.chunks_exact(per_row))
+        {
+            let pooling = if self.signature.per_token { self.spec.pooling() } else { Pooling::Cls };
+            pool(pooling, given, row.len(), vector);
+            if !normalise(vector) {
+                return Err(EmbedError::NotFinite { model: self.name().to_owned() });
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// Runs the model on one short text, on the calling thread, to learn the length of its vectors.
+    fn probe(&self) -> Result<usize, EmbedError> {
+        let tokens = self.text_tokens.split("a", Role::Passage)?;
+        let options = RunOptions::new().map_err(|e| self.failed(&e.to_string()))?;
+        Ok(self.run(vec![&tokens.ids], &options)?.len())
+    }
+
+    fn take_session(&self) -> Result<Session, EmbedError> {
+        if let Some(session) = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(session);
+        }
+        let file = SessionFile { path: &self.loaded_from, mapped: self.mapped };
+        session::open(self.library, &file, self.provider)
+    }
+
+    /// How many threads may run the model at once.
+    fn threads(&self, job: &Job) -> usize {
+        let sessions = match self.provider {
+            Provider::Cpu if self.mapped => usize::MAX,
+            Provider::Cpu => (COPIES_LIMIT / self.spec.weight_bytes().max(1)).max(1) as usize,
+            // The device does one run at a time anyway.
+            Provider::Cuda => 1,
+        };
+        job.threads.clamp(1, sessions)
+    }
+
+    fn limits(&self) -> Limits {
+        match self.provider {
+            _ if self.spec.settings().one_row_per_run => batch::ONE_ROW,
+            Provider::Cpu => batch::CPU,
+            Provider::Cuda => batch::ACCELERATOR,
+        }
+    }
+
+    fn failed(&self, reason: &str) -> EmbedError {
+        EmbedError::Inference { model: self.name().to_owned(), reason: reason.to_owned() }
+    }
+}
+
+impl Embedder for Model {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn dim(&self) -> usize {
+        self.dim()
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.max_tokens()
+    }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint()
+    }
+
+    fn embed(&self, texts: &[&str], role: Role, job: &Job) -> Result<Embedded, EmbedError> {
+        self.embed(texts, role, job)
+    }
+}

@@ -1,0 +1,432 @@
+//! The settings of a model, gathered from the files of a sentence-transformers folder.
+//!
+//! Names and defaults are those of sentence-transformers and transformers; `leann.json`, if there is one, overrides
+//! what they say:
+//!
+//! ```json
+//! {
+//!   "model_file": "onnx/model.onnx",
+//!   "pooling": "mean",            // or "cls", "last_token"
+//!   "max_tokens": 256,
+//!   "query_prompt": "query: ",
+//!   "passage_prompt": "passage: ",
+//!   "lower_case": false,          // lower-case a text before it reaches the tokenizer
+//!   "output": "last_hidden_state",
+//!   "one_row_per_run": false      // for models whose vectors depend on the rows they share a run with
+//! }
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::EmbedError;
+use crate::folder::Folder;
+
+/// How the vectors of a text's tokens become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The mean over the tokens, special ones included.
+    Mean,
+    /// The vector of the first token.
+    Cls,
+    /// The vector of the last token.
+    LastToken,
+}
+
+/// What decides, together with the weights and the tokenizer, which vector a text gets. Serialised, it is a part of the
+/// model's fingerprint: a new field changes every fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    pub pooling: Pooling,
+    pub max_tokens: usize,
+    pub query_prompt: String,
+    pub passage_prompt: String,
+    pub lower_case: bool,
+    pub output: Option<String>,
+    pub one_row_per_run: bool,
+}
+
+/// Everything the settings files say.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    pub settings: Settings,
+    /// Where `leann.json` says the weights are.
+    pub model_file: Option<PathBuf>,
+    /// Whether `leann.json` says so, and not whether it is so.
+    pub one_row_per_run: Option<bool>,
+    /// Whether the model itself asks for unit length.
+    pub normalises: bool,
+    /// A step after the encoder that this crate does not do itself: usable only if the ONNX file does it.
+    pub extra_step: Option<String>,
+    pub dim: Option<usize>,
+    pub pad_token: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Overrides {
+    model_file: Option<PathBuf>,
+    pooling: Option<Pooling>,
+    max_tokens: Option<usize>,
+    query_prompt: Option<String>,
+    passage_prompt: Option<String>,
+    lower_case: Option<bool>,
+    output: Option<String>,
+    one_row_per_run: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    path: String,
+}
+
+#[derive(Deserialize, Default)]
+struct PoolingConfig {
+    word_embedding_dimension: Option<usize>,
+    /// Newer files name the mode; older ones have a flag for each.
+    pooling_mode: Option<PoolingModes>,
+    #[serde(default)]
+    pooling_mode_cls_token: bool,
+    #[serde(default)]
+    pooling_mode_mean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_lasttoken: bool,
+    #[serde(default)]
+    pooling_mode_max_tokens: bool,
+    #[serde(default)]
+    pooling_mode_mean_sqrt_len_tokens: bool,
+    #[serde(default)]
+    pooling_mode_weightedmean_tokens: bool,
+    include_prompt: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PoolingModes {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Deserialize, Default)]
+struct SentenceConfig {
+    max_seq_length: Option<f64>,
+    do_lower_case: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+struct Prompts {
+    #[serde(default)]
+    prompts: BTreeMap<String, Option<String>>,
+    default_prompt_name: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct EncoderConfig {
+    model_type: Option<String>,
+    hidden_size: Option<usize>,
+    max_position_embeddings: Option<f64>,
+    pad_token_id: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+struct TokenizerConfig {
+    /// Often 1e30, for "unknown".
+    model_max_length: Option<f64>,
+}
+
+/// Where sentence-transformers looks for the settings of the encoder module, in its order.
+const SENTENCE_CONFIGS: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+const DEFAULT_MAX_TOKENS: usize = 512;
+/// More than any model with a usable vector for so long a text.
+const MAX_MAX_TOKENS: usize = 32_768;
+
+/// Reads every settings file. `name` is for error messages.
+pub fn gather(folder: &Folder, name: &str) -> Result<Gathered, EmbedError> {
+    let overrides: Overrides = folder.json(Path::new("leann.json"))?.unwrap_or_default();
+    let encoder: EncoderConfig = folder.json(Path::new("config.json"))?.unwrap_or_default();
+    let sentence = sentence_config(folder)?;
+    let modules = Modules::read(folder)?;
+    let pooling_config: PoolingConfig = folder.json(&modules.pooling_file)?.unwrap_or_default();
+    let pooling = match overrides.pooling {
+        Some(pooling) => pooling,
+        None => pooling_mode(&pooling_config)
+            .map_err(|reason| EmbedError::Unsupported { model: name.to_owned(), reason })?,
+    };
+    let prompts: Prompts = folder.json(Path::new("config_sentence_transformers.json"))?.unwrap_or_default();
+    let max_tokens = match overrides.max_tokens {
+        Some(tokens) => tokens,
+        None => max_tokens(folder, &sentence, &encoder)?,
+    };
+    if !(1..=MAX_MAX_TOKENS).contains(&max_tokens) {
+        let reason = format!("its maximum of {max_tokens} tokens is not between 1 and {MAX_MAX_TOKENS}");
+        return Err(EmbedError::Unsupported { model: name.to_owned(), reason });
+    }
+    let settings = Settings {
+        pooling,
+        max_tokens,
+        query_prompt: overrides.query_prompt.unwrap_or_else(|| prompts.first_of(&["query"])),
+        passage_prompt: overrides
+            .passage_prompt
+            .unwrap_or_else(|| prompts.first_of(&["document", "passage", "corpus"])),
+        lower_case: overrides.lower_case.or(sentence.do_lower_case).unwrap_or(false),
+        output: overrides.output,
+        one_row_per_run: overrides.one_row_per_run.unwrap_or(false),
+    };
+    Ok(Gathered {
+        settings,
+        model_file: overrides.model_file,
+        one_row_per_run: overrides.one_row_per_run,
+        normalises: modules.normalises,
+        // With something behind the pooling, the width of the encoder is not that of the vector.
+        dim: match modules.extra_step {
+            Some(_) => None,
+            None => pooling_config.word_embedding_dimension.or(encoder.hidden_size),
+        },
+        extra_step: modules.extra_step,
+        pad_token: encoder.pad_token_id,
+    })
+}
+
+fn sentence_config(folder: &Folder) -> Result<SentenceConfig, EmbedError> {
+    for file in SENTENCE_CONFIGS {
+        if let Some(config) = folder.json(Path::new(file))? {
+            return Ok(config);
+        }
+    }
+    Ok(SentenceConfig::default())
+}
+
+/// What `modules.json` lists; without it, an encoder and pooling.
+struct Modules {
+    pooling_file: PathBuf,
+    normalises: bool,
+    extra_step: Option<String>,
+}
+
+impl Modules {
+    fn read(folder: &Folder) -> Result<Modules, EmbedError> {
+        let listed: Vec<Module> = folder.json(Path::new("modules.json"))?.unwrap_or_default();
+        let mut modules =
+            Modules { pooling_file: PathBuf::from("1_Pooling/config.json"), normalises: false, extra_step: None };
+        for module in listed {
+            // "sentence_transformers.models.Pooling"; the path before the class name has changed over time.
+            match module.kind.rsplit('.').next().unwrap_or_default() {
+                "Transformer" | "Dropout" => {}
+                "Pooling" if module.path.is_empty() => modules.pooling_file = PathBuf::from("config.json"),
+                "Pooling" => modules.pooling_file = Path::new(&module.path).join("config.json"),
+                "Normalize" => modules.normalises = true,
+                _ => modules.extra_step = Some(module.kind),
+            }
+        }
+        Ok(modules)
+    }
+}
+
+fn pooling_mode(config: &PoolingConfig) -> Result<Pooling, String> {
+    if config.include_prompt == Some(false) {
+        return Err("its pooling leaves out the prompt".to_owned());
+    }
+    let flags = [
+        (config.pooling_mode_mean_tokens, "mean"),
+        (config.pooling_mode_cls_token, "cls"),
+        (config.pooling_mode_lasttoken, "lasttoken"),
+        (config.pooling_mode_max_tokens, "max"),
+        (config.pooling_mode_mean_sqrt_len_tokens, "mean_sqrt_len_tokens"),
+        (config.pooling_mode_weightedmean_tokens, "weightedmean"),
+    ];
+    let names: Vec<&str> = match &config.pooling_mode {
+        Some(PoolingModes::One(name)) => vec![name],
+        Some(PoolingModes::Several(names)) => names.iter().map(String::as_str).collect(),
+        None => flags.iter().filter(|flag| flag.0).map(|flag| flag.1).collect(),
+    };
+    match names[..] {
+        [] | ["mean"] => Ok(Pooling::Mean),
+        ["cls"] => Ok(Pooling::Cls),
+        ["lasttoken"] => Ok(Pooling::LastToken),
+        _ => Err(format!("its pooling is \"{}\", not mean, cls or last token", names.join("\" and \""))),
+    }
+}
+
+/// sentence-transformers' own rule: what is set, else the least of what tokenizer and encoder can take.
+fn max_tokens(folder: &Folder, sentence: &SentenceConfig, encoder: &EncoderConfig) -> Result<usize, EmbedError> {
+    if let Some(set) = sentence.max_seq_length {
+        return Ok(whole(set));
+    }
+    let tokenizer: TokenizerConfig = folder.json(Path::new("tokenizer_config.json"))?.unwrap_or_default();
+    // RoBERTa and its kin count positions from the padding token's number plus one.
+    let counts_from_two = encoder
+        .model_type
+        .as_deref()
+        .is_some_and(|kind| ["roberta", "camembert", "mpnet"].iter().any(|kin| kind.contains(kin)));
+    let positions = encoder.max_position_embeddings.map(|n| n - if counts_from_two { 2.0 } else { 0.0 });
+    let known = [tokenizer.model_max_length, positions];
+    let least = known.into_iter().flatten().map(whole).filter(|&n| n <= MAX_MAX_TOKENS).min();
+    Ok(least.unwrap_or(DEFAULT_MAX_TOKENS))
+}
+
+/// Saturates: no number in a settings file is trusted to be a sensible size.
+fn whole(number: f64) -> usize {
+    number as usize
+}
+
+impl Prompts {
+    fn first_of(&self, names: &[&str]) -> String {
+        let named = names.iter().copied().chain(self.default_prompt_name.as_deref());
+        let found = named.filter_map(|name| self.prompts.get(name)).next();
+        found.cloned().flatten().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gathers from a folder with these files.
+    fn gathered(files: &[(&str, &str)]) -> Result<Gathered, EmbedError> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        gather(&Folder::open(dir.path()).unwrap(), "m")
+    }
+
+    #[test]
+    fn defaults_are_those_of_sentence_transformers() {
+        let found = gathered(&[]).unwrap();
+        let expected = Settings {
+            pooling: Pooling::Mean,
+            max_tokens: 512,
+            query_prompt: String::new(),
+            passage_prompt: String::new(),
+            lower_case: false,
+            output: None,
+            one_row_per_run: false,
+        };
+        assert_eq!(found.settings, expected);
+        assert!(!found.normalises && found.dim.is_none() && found.extra_step.is_none());
+    }
+
+    #[test]
+    fn every_file_is_heard() {
+        let files = [
+            (
+                "modules.json",
+                r#"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},
+                    {"idx":1,"name":"1","path":"pool","type":"sentence_transformers.models.Pooling"},
+                    {"idx":2,"name":"2","path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#,
+            ),
+            ("pool/config.json", r#"{"word_embedding_dimension": 32, "pooling_mode_cls_token": true}"#),
+            ("config.json", r#"{"hidden_size": 48, "pad_token_id": 1}"#),
+            ("sentence_bert_config.json", r#"{"max_seq_length": 200, "do_lower_case": true}"#),
+            (
+                "config_sentence_transformers.json",
+                r#"{"prompts": {"query": "find: ", "passage": "text: "}, "default_prompt_name": null}"#,
+            ),
+        ];
+        let found = gathered(&files).unwrap();
+        assert_eq!(found.settings.pooling, Pooling::Cls);
+        assert_eq!(found.settings.max_tokens, 200);
+        assert_eq!(found.settings.query_prompt, "find: ");
+        assert_eq!(found.settings.passage_prompt, "text: ");
+        assert!(found.settings.lower_case && found.normalises);
+        assert_eq!((found.dim, found.pad_token), (Some(32), Some(1)));
+
+        let overrides = r#"{"model_file": "x/y.onnx", "pooling": "last_token", "max_tokens": 7, "query_prompt": "",
+            "passage_prompt": "p", "lower_case": false, "output": "o", "one_row_per_run": true}"#;
+        let mut files = files.to_vec();
+        files.push(("leann.json", overrides));
+        let found = gathered(&files).unwrap();
+        let expected = Settings {
+            pooling: Pooling::LastToken,
+            max_tokens: 7,
+            query_prompt: String::new(),
+            passage_prompt: "p".to_owned(),
+            lower_case: false,
+            output: Some("o".to_owned()),
+            one_row_per_run: true,
+        };
+        assert_eq!(found.settings, expected);
+        assert_eq!(found.model_file.as_deref(), Some(Path::new("x/y.onnx")));
+    }
+
+    #[test]
+    fn pooling_modes() {
+        let of = |config: &str| gathered(&[("1_Pooling/config.json", config)]).map(|g| g.settings.pooling);
+        assert_eq!(of(r#"{"pooling_mode_lasttoken": true}"#).unwrap(), Pooling::LastToken);
+        assert_eq!(of(r#"{"pooling_mode": "cls"}"#).unwrap(), Pooling::Cls);
+        assert_eq!(of(r#"{"pooling_mode": ["mean"]}"#).unwrap(), Pooling::Mean);
+        for refused in [
+            r#"{"pooling_mode_max_tokens": true}"#,
+            r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#,
+            r#"{"pooling_mode": "weightedmean"}"#,
+            r#"{"pooling_mode_mean_tokens": true, "include_prompt": false}"#,
+        ] {
+            assert!(matches!(of(refused), Err(EmbedError::Unsupported { .. })), "{refused}");
+        }
+    }
+
+    #[test]
+    fn prompts_fall_back_to_the_default_one() {
+        let config = r#"{"prompts": {"clustering": "c: ", "document": "d: "}, "default_prompt_name": "clustering"}"#;
+        let settings = gathered(&[("config_sentence_transformers.json", config)]).unwrap().settings;
+        assert_eq!((settings.query_prompt.as_str(), settings.passage_prompt.as_str()), ("c: ", "d: "));
+    }
+
+    #[test]
+    fn the_longest_text_is_found() {
+        let tokens = |files: &[(&str, &str)]| gathered(files).unwrap().settings.max_tokens;
+        let roberta = ("config.json", r#"{"model_type": "xlm-roberta", "max_position_embeddings": 514}"#);
+        assert_eq!(tokens(&[roberta]), 512);
+        assert_eq!(tokens(&[("config.json", r#"{"model_type": "bert", "max_position_embeddings": 514}"#)]), 514);
+        assert_eq!(tokens(&[roberta, ("tokenizer_config.json", r#"{"model_max_length": 128}"#)]), 128);
+        assert_eq!(tokens(&[("tokenizer_config.json", r#"{"model_max_length": 1e30}"#)]), 512);
+        for set in ["0", "-1", "1e30"] {
+            let file = ("sentence_bert_config.json", format!(r#"{{"max_seq_length": {set}}}"#));
+            assert!(matches!(gathered(&[(file.0, &file.1)]), Err(EmbedError::Unsupported { .. })), "{set}");
+        }
+    }
+
+    #[test]
+    fn a_step_behind_the_pooling_is_remembered() {
+        let modules = r#"[{"type": "sentence_transformers.models.Transformer"},
+            {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+            {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]"#;
+        let pooling = r#"{"word_embedding_dimension": 768, "pooling_mode_mean_tokens": true}"#;
+        let found = gathered(&[("modules.json", modules), ("1_Pooling/config.json", pooling)]).unwrap();
+        assert_eq!(found.extra_step.as_deref(), Some("sentence_transformers.models.Dense"));
+        assert_eq!(found.dim, None);
+    }
+
+    #[test]
+    fn a_bad_file_is_named() {
+        for (name, content) in [
+            ("config.json", "{"),
+            ("modules.json", "{}"),
+            ("leann.json", r#"{"pooling": "max"}"#),
+            ("leann.json", r#"{"query_promt": ""}"#),
+            ("sentence_bert_config.json", r#"{"max_seq_length": "long"}"#),
+        ] {
+            let error = gathered(&[(name, content)]).unwrap_err();
+            assert!(matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with(name)), "{error}");
+        }
+        let outside = r#"[{"type": "x.Pooling", "path": "../elsewhere"}]"#;
+        let error = gathered(&[("modules.json", outside)]).unwrap_err();
+        assert!(error.to_string().contains("outside"), "{error}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Real embeddings: rows, queries and the true nearest rows.
+
+use std::path::Path;
+
+use half::f16;
+use rayon::prelude::*;
+
+/// Rows asked for per query.
+pub const TOP: usize = 10;
+/// Queries taken, evenly spread, of those that there are.
+const QUERIES: usize = 300;
+
+pub struct Data {
+    pub dim: usize,
+    pub halves: Vec<f16>,
+    pub rows: Vec<f32>,
+    pub queries: Vec<f32>,
+    /// Per query the true nearest rows, and the similarity of the last of them.
+    pub truth: Vec<(Vec<u32>, f32)>,
+}
+
+impl Data {
+    /// Reads `embeddings.f16.npy` and `query_embeddings.f16.npy` of a folder. With `shuffle`, rows come in random order.
+    pub fn open(folder: &Path, shuffle: bool) -> Result<Data, String> {
+        let (mut halves, dim) = read_npy(&folder.join("embeddings.f16.npy"))?;
+        let (queries, _) = read_npy(&folder.join("query_embeddings.f16.npy"))?;
+        if shuffle {
+            halves = shuffled(&halves, dim);
+        }
+        let rows: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+        let all = queries.len() / dim;
+        let taken = all.min(QUERIES);
+        let queries: Vec<f32> = (0..taken)
+            .flat_map(|i| &queries[i * all / taken * dim..][..dim])
+            .map(|x| x.to_f32())
+            .collect();
+        let truth = queries.par_chunks_exact(dim).map(|query| nearest(&rows, dim, query)).collect();
+        Ok(Data { dim, halves, rows, queries, truth })
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len() / self.dim
+    }
+
+    pub fn row(&self, key: u32) -> &[f32] {
+        &self.rows[key as usize * self.dim..][..self.dim]
+    }
+
+    pub fn queries(&self) -> impl Iterator<Item = (&[f32], &(Vec<u32>, f32))> {
+        self.queries.chunks_exact(self.dim).zip(&self.truth)
+    }
+}
+
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0.0f32; LANES];
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let whole = a.len() / LANES * LANES;
+    sums.iter().sum::<f32>() + a[whole..].iter().zip(&b[whole..]).map(|(a, b)| a * b).sum::<f32>()
+}
+
+fn nearest(rows: &[f32], dim: usize, query: &[f32]) -> (Vec<u32>, f32) {
+    let similarities: Vec<f32> = rows.chunks_exact(dim).map(|row| dot(row, query)).collect();
+    let mut order: Vec<u32> = (0..similarities.len() as u32).collect();
+    let by_similarity =
+        |a: &u32, b: &u32| similarities[*b as usize].total_cmp(&similarities[*a as usize]).then(a.cmp(b));
+    if order.len() > TOP {
+        order.select_nth_unstable_by(TOP, by_similarity);
+        order.truncate(TOP);
+    }
+    let last = order.iter().map(|row| similarities[*row as usize]).fold(f32::INFINITY, f32::min);
+    (order, last)
+}
+
+fn shuffled(rows: &[f16], dim: usize) -> Vec<f16> {
+    let n = rows.len() / dim;
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut state = 1u64;
+    for i in (1..n).rev() {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        order.swap(i, (state >> 33) as usize % (i + 1));
+    }
+    order.into_iter().flat_map(|row| rows[row * dim..][..dim].iter().copied()).collect()
+}
+
+/// The values of a two-dimensional f16 .npy file, and its columns.
+fn read_npy(path: &Path) -> Result<(Vec<f16>, usize), String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let parse = || -> Option<(Vec<f16>, usize)> {
+        let header_length = u16::from_le_bytes([*bytes.get(8)?, *bytes.get(9)?]) as usize;
+        let header = std::str::from_utf8(bytes.get(10..10 + header_length)?).ok()?;
+        let shape = header.contains("'<f2'").then(|| header.split("'shape': (").nth(1)?.split(')').next())??;
+        let dim: usize = shape.split(',').nth(1)?.trim().parse().ok()?;
+        let values = bytes[10 + header_length..].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]));
+        Some((values.collect(), dim))
+    };
+    parse().ok_or_else(|| format!("{}: not a two-dimensional f16 .npy file", path.display()))
+}

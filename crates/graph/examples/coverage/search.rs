@@ -1,0 +1,171 @@
+//! Searches over an index in memory, and what they cost.
+
+use leann_graph::{HubMetric, HubWalk, Rerank, RerankOptions, Step};
+
+use crate::data::{Data, TOP, dot};
+use crate::index::Index;
+
+/// Which pages hold the true nearest rows, in the order that the walk visits pages.
+pub struct Coverage {
+    /// How many of all true rows lie on the page visited at this position.
+    found: Vec<usize>,
+    all: usize,
+    pub hubs_read_for_first: f64,
+}
+
+impl Coverage {
+    pub fn at(&self, pages: usize) -> f64 {
+        self.found.iter().take(pages).sum::<usize>() as f64 / self.all.max(1) as f64
+    }
+}
+
+fn page_of(index: &Index) -> Vec<u32> {
+    let mut page_of = vec![u32::MAX; index.data.len()];
+    for (block, page) in index.pages.iter().enumerate() {
+        for &key in &page.keys {
+            page_of[key as usize] = block as u32;
+        }
+    }
+    page_of
+}
+
+fn count(data: &Data, page_of: &[u32], pages: usize, mut order: impl FnMut(&[f32]) -> (Vec<u32>, usize)) -> Coverage {
+    let mut found = vec![0; pages];
+    let (mut all, mut read) = (0, 0);
+    for (query, (truth, _)) in data.queries() {
+        let (order, first) = order(query);
+        let mut position = vec![0; pages];
+        order.iter().enumerate().for_each(|(i, page)| position[*page as usize] = i);
+        for &row in truth {
+            all += 1;
+            if page_of[row as usize] != u32::MAX {
+                found[position[page_of[row as usize] as usize]] += 1;
+            }
+        }
+        read += first;
+    }
+    Coverage { found, all, hubs_read_for_first: read as f64 / data.truth.len() as f64 }
+}
+
+/// Pages ranked by inner product with the full mean of their embeddings.
+pub fn exhaustive(index: &Index) -> Coverage {
+    let data = index.data;
+    let means: Vec<Vec<f32>> = index
+        .pages
+        .iter()
+        .map(|page| {
+            let mut mean = vec![0.0; data.dim];
+            for &key in &page.keys {
+                mean.iter_mut().zip(data.row(key)).for_each(|(sum, x)| *sum += x / page.keys.len() as f32);
+            }
+            mean
+        })
+        .collect();
+    count(data, &page_of(index), means.len(), |query| {
+        let mut ranked: Vec<(f32, u32)> =
+            means.iter().enumerate().map(|(page, mean)| (dot(query, mean), page as u32)).collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        (ranked.into_iter().map(|(_, page)| page).collect(), 0)
+    })
+}
+
+/// Pages ranked over all hubs as stored, with `weight` times the spread added.
+pub fn ranked_hubs(index: &Index, weight: f32) -> Coverage {
+    let hubs: Vec<_> = index.hubs.slots.iter().flatten().collect();
+    count(index.data, &page_of(index), index.pages.len(), |query| {
+        let target = index.sketcher.query(query).projected().to_vec();
+        let mut ranked: Vec<(f32, u32)> = hubs
+            .iter()
+            .map(|hub| (HubMetric::Search.score(&target, hub) + weight * hub.spread, hub.node_page.block))
+            .collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        (ranked.into_iter().map(|(_, page)| page).collect(), 0)
+    })
+}
+
+/// Pages in the order of the walk.
+pub fn walked(index: &Index, beam: usize) -> Coverage {
+    let mut hubs = index.hubs.clone();
+    count(index.data, &page_of(index), index.pages.len(), |query| {
+        let target = index.sketcher.query(query).projected()[..index.shape.directions].to_vec();
+        let mut walk = HubWalk::new(target, HubMetric::Search, beam);
+        let mut order = Vec::new();
+        let mut first = 0;
+        while let Ok(Some((_, page, _))) = walk.next(&mut hubs) {
+            if order.is_empty() {
+                first = walk.hubs_read();
+            }
+            order.push(page.block);
+        }
+        (order, first)
+    })
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub ef: usize,
+    pub patience: usize,
+    pub z: f32,
+    pub beam: usize,
+    pub batch: usize,
+}
+
+#[derive(Default, Debug)]
+pub struct Figures {
+    pub recall: f64,
+    pub recomputes: f64,
+    pub p95: u64,
+    pub pages: f64,
+    pub hubs: f64,
+    pub late: f64,
+}
+
+/// The whole search for the top rows, with the embeddings at hand as recomputed ones.
+pub fn search(index: &Index, settings: Settings) -> Figures {
+    let mut hubs = index.hubs.clone();
+    let mut figures = Figures::default();
+    let mut costs = Vec::new();
+    let queries = index.data.truth.len() as f64;
+    for (query, (_, last)) in index.data.queries() {
+        let sketch_query = index.sketcher.query(query);
+        let target = sketch_query.projected()[..index.shape.directions].to_vec();
+        let mut walk = HubWalk::new(target, HubMetric::Search, settings.beam);
+        let Settings { ef, patience, z, .. } = settings;
+        let mut rerank = Rerank::new(RerankOptions { z, max_recompute: 0, relaxed: false, ef, patience });
+        let mut estimates = Vec::new();
+        let (mut emitted, mut right) = (0, 0);
+        while emitted < TOP {
+            match rerank.next_step() {
+                Step::Emit(_, similarity) => {
+                    emitted += 1;
+                    right += usize::from(similarity.is_some_and(|similarity| similarity >= last - 1e-6));
+                }
+                Step::Recompute => {
+                    for key in rerank.take_batch(settings.batch) {
+                        rerank.give(key, dot(query, index.data.row(key)));
+                    }
+                }
+                Step::Walk => match walk.next(&mut hubs) {
+                    Ok(Some((_, page, _))) => {
+                        let page = &index.pages[page.block as usize];
+                        estimates.clear();
+                        sketch_query.score(&page.sketches, &mut estimates);
+                        rerank.add_page(page.keys.iter().zip(&estimates).map(|(key, e)| (*key, e.similarity, e.error)));
+                    }
+                    _ => rerank.walk_exhausted(),
+                },
+                Step::Done => break,
+            }
+        }
+        let counters = rerank.counters();
+        costs.push(counters.recomputed);
+        figures.recall += right as f64 / TOP as f64 / queries;
+        figures.recomputes += counters.recomputed as f64 / queries;
+        figures.pages += counters.pages as f64 / queries;
+        figures.hubs += walk.hubs_read() as f64 / queries;
+        figures.late += counters.late as f64 / queries;
+    }
+    costs.sort_unstable();
+    figures.p95 = costs[costs.len() * 95 / 100];
+    figures
+}

@@ -1,0 +1,426 @@
+//! In which order rows come out: a state machine between sketch estimates and exact similarities.
+//!
+//! The caller adds the scored nodes of visited pages and then does what [`Rerank::next_step`] asks for: visit more
+//! pages, recompute a batch, or return a row. Nodes are recomputed in the order of their *optimistic* estimate,
+//! `similarity + z * error`, and the best recomputed row goes out once it is no worse than every optimistic estimate
+//! that remains. So nobody needs to know how many rows are wanted: an easy query costs few recomputes, a hard one
+//! more. Once as many rows were consumed as `ef`, `ef` doubles and the walk goes on; every row comes out in the end.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::hash::Hash;
+
+use crate::hash::FastSet;
+use crate::order::Score;
+
+/// Similarities nearer than this are equal: the same text embedded in another batch differs by about as much.
+const SAME: f32 = 1e-6;
+/// A late row shows that `z` is too small for this query: it then grows by half, and at least by `Z_STEP`.
+const Z_FACTOR: f32 = 1.5;
+const Z_STEP: f32 = 0.25;
+/// Beyond this many standard errors, late rows come from the walk and not from the sketch.
+const Z_MAX: f32 = 8.0;
+/// Candidates put in order at first; doubles every time that more are needed.
+const FIRST_CHUNK: usize = 256;
+
+/// Settings of one scan.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RerankOptions {
+    /// Standard errors of optimism. May be negative: fewer recomputes, more late rows.
+    pub z: f32,
+    /// Recomputes after which rows follow by estimate; 0 is no limit.
+    pub max_recompute: usize,
+    /// Rows that turn out better than the last emitted one are emitted all the same.
+    pub relaxed: bool,
+    /// Estimates that the walk tries to find the best of.
+    pub ef: usize,
+    /// The walk is satisfied after this many pages in a row without one of the best `ef`.
+    pub patience: usize,
+}
+
+/// What the caller has to do next.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Step<K> {
+    /// Return this row. Its exact similarity, or None if it follows by estimate (`max_recompute` was reached).
+    Emit(K, Option<f32>),
+    /// Call [`Rerank::take_batch`] and answer every key with [`Rerank::give`] or [`Rerank::drop_invisible`].
+    Recompute,
+    /// Visit another page and call [`Rerank::add_page`], or [`Rerank::walk_exhausted`] when there is none.
+    Walk,
+    /// Every row came out.
+    Done,
+}
+
+/// What a scan did so far.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Counters {
+    pub pages: u64,
+    /// Nodes added, duplicates included.
+    pub scored: u64,
+    pub recomputed: u64,
+    pub invisible: u64,
+    pub emitted: u64,
+    /// Rows that turned out better than the last emitted one: lost in strict order, out of order in relaxed.
+    pub late: u64,
+    /// Nodes met again under a key that was consumed before.
+    pub duplicates: u64,
+}
+
+/// A node that was scored and not yet consumed.
+#[derive(Clone, Copy)]
+struct Candidate<K> {
+    /// What the queue is ordered by: the optimistic estimate, or the plain one beyond `max_recompute`.
+    rank: Score,
+    similarity: f32,
+    error: f32,
+    key: K,
+}
+
+impl<K> PartialEq for Candidate<K> {
+    fn eq(&self, other: &Candidate<K>) -> bool {
+        self.rank == other.rank
+    }
+}
+impl<K> Eq for Candidate<K> {}
+impl<K> PartialOrd for Candidate<K> {
+    fn partial_cmp(&self, other: &Candidate<K>) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<K> Ord for Candidate<K> {
+    fn cmp(&self, other: &Candidate<K>) -> Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+/// A priority queue for many candidates of which few are taken: only the best are kept as a heap, the others lie
+/// unsorted until they are needed. Everything in `rest` ranks at or below `cut`, everything in `front` at or above.
+struct LazyQueue<K> {
+    front: BinaryHeap<Candidate<K>>,
+    rest: Vec<Candidate<K>>,
+    cut: Score,
+    chunk: usize,
+}
+
+impl<K: Copy> LazyQueue<K> {
+    fn new() -> LazyQueue<K> {
+        let cut = Score::new(f32::INFINITY);
+        LazyQueue { front: BinaryHeap::new(), rest: Vec::new(), cut, chunk: FIRST_CHUNK }
+    }
+
+    fn push(&mut self, candidate: Candidate<K>) {
+        if candidate.rank >= self.cut && !self.front.is_empty() {
+            self.front.push(candidate);
+        } else if self.front.is_empty() {
+            self.cut = Score::new(f32::INFINITY);
+            self.rest.push(candidate);
+        } else {
+            self.rest.push(candidate);
+        }
+    }
+
+    fn peek(&mut self) -> Option<&Candidate<K>> {
+        if self.front.is_empty() {
+            self.refill();
+        }
+        self.front.peek()
+    }
+
+    fn pop(&mut self) -> Option<Candidate<K>> {
+        if self.front.is_empty() {
+            self.refill();
+        }
+        self.front.pop()
+    }
+
+    fn refill(&mut self) {
+        let start = self.rest.len().saturating_sub(self.chunk);
+        if start > 0 {
+            self.rest.select_nth_unstable(start);
+        }
+        self.front = self.rest.drain(start..).collect();
+        self.cut =
+            self.front.iter().map(|candidate| candidate.rank).min().unwrap_or(Score::new(f32::INFINITY));
+        self.chunk *= 2;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Candidate<K>> {
+        self.front.iter().chain(&self.rest)
+    }
+
+    fn rank_again(&mut self, rank: impl Fn(&Candidate<K>) -> Score) {
+        self.rest.extend(self.front.drain());
+        for candidate in &mut self.rest {
+            candidate.rank = rank(candidate);
+        }
+        self.cut = Score::new(f32::INFINITY);
+        self.chunk = FIRST_CHUNK;
+    }
+}
+
+/// The state of one scan. `K` names a row (a heap pointer).
+pub struct Rerank<K> {
+    options: RerankOptions,
+    queue: LazyQueue<K>,
+    /// Given out by `take_batch` and not answered yet.
+    asked: Vec<Candidate<K>>,
+    /// Recomputed and not emitted yet.
+    exact: BinaryHeap<(Score, Reverse<u64>)>,
+    /// Keys of `exact`, by the number in it.
+    exact_keys: Vec<K>,
+    /// Keys that were recomputed, dropped, or emitted by estimate: met again, they are duplicates.
+    consumed: FastSet<K>,
+    /// Estimates of the consumed, which still count among the best `ef`.
+    consumed_estimates: Vec<f32>,
+    /// The best `ef` estimates, worst on top.
+    best: BinaryHeap<Reverse<Score>>,
+    pages_without: usize,
+    exhausted: bool,
+    last_emitted: f32,
+    counters: Counters,
+}
+
+impl<K: Copy + Eq + Hash> Rerank<K> {
+    pub fn new(options: RerankOptions) -> Rerank<K> {
+        let options = RerankOptions { ef: options.ef.max(1), patience: options.patience.max(1), ..options };
+        Rerank {
+            options,
+            queue: LazyQueue::new(),
+            asked: Vec::new(),
+            exact: BinaryHeap::new(),
+            exact_keys: Vec::new(),
+            consumed: FastSet::default(),
+            consumed_estimates: Vec::new(),
+            best: BinaryHeap::new(),
+            pages_without: 0,
+            exhausted: false,
+            last_emitted: f32::INFINITY,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes in the nodes of one visited page as (key, estimated similarity, its standard error). True if one of them
+    /// is among the best `ef` estimates. A key may come again on a later page: it still comes out only once.
+    pub fn add_page(&mut self, nodes: impl Iterator<Item = (K, f32, f32)>) -> bool {
+        let mut brought = false;
+        for (key, similarity, error) in nodes {
+            let similarity = Score::new(similarity).get();
+            let error = if error.is_finite() { error.max(0.0) } else { 0.0 };
+            brought |= self.offer(similarity);
+            self.counters.scored += 1;
+            let candidate = Candidate { rank: Score::new(0.0), similarity, error, key };
+            self.queue.push(Candidate { rank: self.rank(&candidate), ..candidate });
+        }
+        self.counters.pages += 1;
+        self.pages_without = if brought { 0 } else { self.pages_without + 1 };
+        brought
+    }
+
+    /// `patience` pages in a row brought nothing into the best `ef`.
+    pub fn walk_satisfied(&self) -> bool {
+        self.pages_without >= self.options.patience
+    }
+
+    /// There are no more pages.
+    pub fn walk_exhausted(&mut self) {
+        self.exhausted = true;
+    }
+
+    /// What to do next. Keys of a batch that were not answered go back among the candidates.
+    pub fn next_step(&mut self) -> Step<K> {
+        for candidate in std::mem::take(&mut self.asked) {
+            self.queue.push(candidate);
+        }
+        if !self.exhausted && !self.walk_satisfied() {
+            return Step::Walk;
+        }
+        if self.capped() { self.next_by_estimate() } else { self.next_exact() }
+    }
+
+    fn next_exact(&mut self) -> Step<K> {
+        let remaining = self.best_remaining();
+        if let Some(&(similarity, _)) = self.exact.peek()
+            && remaining.is_none_or(|rank| similarity.get() + SAME >= rank.get())
+        {
+            return self.emit_exact();
+        }
+        if self.wants_more_pages(remaining.is_some()) {
+            return Step::Walk;
+        }
+        if remaining.is_some() { Step::Recompute } else { Step::Done }
+    }
+
+    /// Beyond `max_recompute`: first what was recomputed, then the others by estimate.
+    fn next_by_estimate(&mut self) -> Step<K> {
+        if !self.exact.is_empty() {
+            return self.emit_exact();
+        }
+        let remaining = self.best_remaining().is_some();
+        if self.wants_more_pages(remaining) {
+            return Step::Walk;
+        }
+        match self.queue.pop() {
+            Some(candidate) => {
+                self.consume(&candidate);
+                self.counters.emitted += 1;
+                Step::Emit(candidate.key, None)
+            }
+            None => Step::Done,
+        }
+    }
+
+    /// The `n` most optimistic candidates, or as many as there are and `max_recompute` allows.
+    pub fn take_batch(&mut self, n: usize) -> Vec<K> {
+        let n = match self.options.max_recompute {
+            0 => n,
+            cap => n.min(cap.saturating_sub(self.counters.recomputed as usize + self.asked.len())),
+        };
+        let mut batch: Vec<K> = Vec::with_capacity(n.min(self.queue.front.len() + self.queue.rest.len()));
+        while batch.len() < n && self.best_remaining().is_some() {
+            let Some(candidate) = self.queue.pop() else { break };
+            // Twice in one batch: the second one is a duplicate of a key that is about to be consumed.
+            if self.asked.iter().any(|asked| asked.key == candidate.key) {
+                self.counters.duplicates += 1;
+                continue;
+            }
+            batch.push(candidate.key);
+            self.asked.push(candidate);
+        }
+        batch
+    }
+
+    /// The exact similarity of a key of the last batch. Other keys are ignored.
+    pub fn give(&mut self, key: K, similarity: f32) {
+        let Some(candidate) = self.answered(key) else { return };
+        self.consume(&candidate);
+        self.counters.recomputed += 1;
+        let similarity = Score::new(similarity);
+        if similarity.get() > self.last_emitted + SAME {
+            self.counters.late += 1;
+            if !self.options.relaxed {
+                self.widen();
+                return;
+            }
+        }
+        self.exact.push((similarity, Reverse(self.exact_keys.len() as u64)));
+        self.exact_keys.push(key);
+        if self.capped() {
+            self.rank_again();
+        }
+    }
+
+    /// A key of the last batch has no visible row. Other keys are ignored.
+    pub fn drop_invisible(&mut self, key: K) {
+        if let Some(candidate) = self.answered(key) {
+            self.consume(&candidate);
+            self.counters.invisible += 1;
+        }
+    }
+
+    /// Rows that turned out better than the last emitted one.
+    pub fn late(&self) -> u64 {
+        self.counters.late
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// `ef` as it is by now.
+    pub fn ef(&self) -> usize {
+        self.options.ef
+    }
+
+    /// `z` as it is by now.
+    pub fn z(&self) -> f32 {
+        self.options.z
+    }
+
+    fn capped(&self) -> bool {
+        self.options.max_recompute > 0 && self.counters.recomputed >= self.options.max_recompute as u64
+    }
+
+    fn rank(&self, candidate: &Candidate<K>) -> Score {
+        let optimism = if self.capped() { 0.0 } else { self.options.z * candidate.error };
+        Score::new(candidate.similarity + optimism)
+    }
+
+    fn rank_again(&mut self) {
+        let (capped, z) = (self.capped(), self.options.z);
+        let optimism = if capped { 0.0 } else { z };
+        self.queue.rank_again(|candidate| Score::new(candidate.similarity + optimism * candidate.error));
+    }
+
+    /// Counts an estimate among the best `ef` if it is one.
+    fn offer(&mut self, similarity: f32) -> bool {
+        let score = Score::new(similarity);
+        if self.best.len() < self.options.ef {
+            self.best.push(Reverse(score));
+            return true;
+        }
+        match self.best.peek_mut() {
+            Some(mut worst) if score > worst.0 => {
+                *worst = Reverse(score);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The rank of the best candidate that was not consumed under its key before.
+    fn best_remaining(&mut self) -> Option<Score> {
+        while let Some(candidate) = self.queue.peek() {
+            let (rank, key) = (candidate.rank, candidate.key);
+            if !self.consumed.contains(&key) {
+                return Some(rank);
+            }
+            self.queue.pop();
+            self.counters.duplicates += 1;
+        }
+        None
+    }
+
+    /// As many rows were consumed as `ef`, or there is nothing left to consume: doubles `ef` if there may be more pages.
+    fn wants_more_pages(&mut self, remaining: bool) -> bool {
+        if self.exhausted || (remaining && self.consumed.len() < self.options.ef) {
+            return false;
+        }
+        self.options.ef = self.options.ef.saturating_mul(2);
+        self.pages_without = 0;
+        let mut estimates: Vec<Score> =
+            self.queue.iter().map(|candidate| Score::new(candidate.similarity)).collect();
+        estimates.extend(self.consumed_estimates.iter().map(|&similarity| Score::new(similarity)));
+        if estimates.len() > self.options.ef {
+            let start = estimates.len() - self.options.ef;
+            estimates.select_nth_unstable(start);
+            estimates.drain(..start);
+        }
+        self.best = estimates.into_iter().map(Reverse).collect();
+        true
+    }
+
+    fn answered(&mut self, key: K) -> Option<Candidate<K>> {
+        let index = self.asked.iter().position(|candidate| candidate.key == key)?;
+        Some(self.asked.swap_remove(index))
+    }
+
+    fn consume(&mut self, candidate: &Candidate<K>) {
+        self.consumed.insert(candidate.key);
+        self.consumed_estimates.push(candidate.similarity);
+    }
+
+    fn emit_exact(&mut self) -> Step<K> {
+        let Some((similarity, Reverse(number))) = self.exact.pop() else { return Step::Done };
+        self.last_emitted = self.last_emitted.min(similarity.get());
+        self.counters.emitted += 1;
+        Step::Emit(self.exact_keys[number as usize], Some(similarity.get()))
+    }
+
+    fn widen(&mut self) {
+        let z = self.options.z;
+        if z < Z_MAX {
+            self.options.z = (z * Z_FACTOR).max(z + Z_STEP).min(Z_MAX);
+            self.rank_again();
+        }
+    }
+}

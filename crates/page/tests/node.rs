@@ -1,0 +1,288 @@
+//! Node pages: every operation, and random sequences of them against a plain list.
+
+use leann_page::{HeapPointer, HubRef, NodePage, NodePageMut, PageError, PageKind};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const HUB: HubRef = HubRef { page: 3, slot: 9 };
+
+fn pointer(n: u32) -> HeapPointer {
+    HeapPointer { block: n, offset: (n % 200) as u16 + 1 }
+}
+
+fn sketch(n: u32, len: usize) -> Vec<u8> {
+    (0..len as u32).map(|i| (n * 7 + i) as u8).collect()
+}
+
+/// A page of 1 KiB with sketches of 20 bytes and the first `n` nodes.
+fn filled(n: u32) -> Vec<u8> {
+    let mut body = vec![0x55; 1024];
+    let mut page = NodePageMut::init(&mut body, 1, 20, HUB).unwrap();
+    for i in 0..n {
+        page.push(pointer(i), &sketch(i, 20)).unwrap();
+    }
+    body
+}
+
+fn nodes(body: &[u8]) -> Vec<(HeapPointer, Vec<u8>)> {
+    let page = NodePage::parse(body).unwrap();
+    assert_eq!(page.sketches().len(), page.count() * page.sketch_bytes());
+    page.heap_pointers().zip(page.sketches().chunks(page.sketch_bytes()).map(<[u8]>::to_vec)).collect()
+}
+
+/// Offsets of the bytes in which two bodies differ.
+fn changed(before: &[u8], after: &[u8]) -> Vec<usize> {
+    (0..before.len()).filter(|&i| before[i] != after[i]).collect()
+}
+
+#[test]
+fn capacity_is_what_fits() {
+    assert_eq!(NodePage::capacity_for(8168, 56), 131);
+    assert_eq!(NodePage::capacity_for(8168, 60), 123);
+    assert_eq!(NodePage::capacity_for(20 + 62, 56), 1);
+    assert_eq!(NodePage::capacity_for(20 + 61, 56), 0);
+    assert_eq!(NodePage::capacity_for(0, 56), 0);
+    assert_eq!(NodePage::capacity_for(8168, 0), 0);
+    assert_eq!(NodePage::capacity_for(1 << 20, 65_536), 0);
+    assert_eq!(NodePage::capacity_for(1 << 20, 1), 65_535);
+}
+
+#[test]
+fn a_new_page_is_empty() {
+    let body = filled(0);
+    let page = NodePage::parse(&body).unwrap();
+    assert_eq!((page.generation(), page.count(), page.hub(), page.sketch_bytes()), (1, 0, HUB, 20));
+    assert_eq!(page.capacity(), NodePage::capacity_for(1024, 20));
+    assert_eq!(page.sketches(), []);
+    assert_eq!((page.heap_pointer(0), page.sketch(0)), (None, None));
+    assert!(body[20..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_page_that_holds_nothing_is_refused() {
+    for (len, sketch_bytes) in [(1024, 0), (1024, 1000), (1024, 70_000), (10, 4)] {
+        let mut body = vec![0x55; len];
+        let error = NodePageMut::init(&mut body, 1, sketch_bytes, HUB).unwrap_err();
+        assert!(matches!(error, PageError::Impossible { .. }), "{error}");
+        assert_eq!(body, vec![0x55; len]);
+    }
+}
+
+#[test]
+fn the_largest_and_smallest_bodies_fill() {
+    for len in [1024, 8168, 65_536] {
+        let mut body = vec![1; len];
+        let mut page = NodePageMut::init(&mut body, 0, 56, HUB).unwrap();
+        let capacity = NodePage::capacity_for(len, 56) as u32;
+        for i in 0..capacity {
+            page.push(pointer(i), &sketch(i, 56)).unwrap();
+        }
+        assert_eq!(page.push(pointer(capacity), &sketch(0, 56)), Err(PageError::Full));
+        let expected: Vec<_> = (0..capacity).map(|i| (pointer(i), sketch(i, 56))).collect();
+        assert_eq!(nodes(&body), expected);
+    }
+}
+
+#[test]
+fn push_appends_and_touches_only_its_slot() {
+    let before = filled(5);
+    let after = filled(6);
+    let capacity = NodePage::capacity_for(1024, 20);
+    let slots = [8..10, 20 + 5 * 6..20 + 6 * 6, 20 + capacity * 6 + 100..20 + capacity * 6 + 120];
+    assert!(changed(&before, &after).iter().all(|at| slots.iter().any(|slot| slot.contains(at))));
+
+    let page = NodePage::parse(&after).unwrap();
+    assert_eq!(page.heap_pointer(5), Some(pointer(5)));
+    assert_eq!(page.sketch(5), Some(&sketch(5, 20)[..]));
+    assert_eq!((page.heap_pointer(6), page.sketch(6)), (None, None));
+}
+
+#[test]
+fn push_refuses_what_cannot_be_stored() {
+    let mut body = filled(2);
+    let before = body.clone();
+    let mut page = NodePageMut::parse(&mut body).unwrap();
+    let zero = HeapPointer { block: 4, offset: 0 };
+    let what = "heap pointer offset";
+    assert_eq!(page.push(zero, &sketch(1, 20)), Err(PageError::Impossible { what, value: 0 }));
+    for len in [0, 19, 21] {
+        let error = PageError::Impossible { what: "sketch length", value: len as u64 };
+        assert_eq!(page.push(pointer(1), &sketch(1, len)), Err(error));
+    }
+    assert_eq!(body, before);
+}
+
+#[test]
+fn swap_remove_fills_the_gap_and_zeroes_the_last_slot() {
+    let mut body = filled(5);
+    let mut page = NodePageMut::parse(&mut body).unwrap();
+    assert_eq!(page.swap_remove(5), None);
+    assert_eq!(page.swap_remove(usize::MAX), None);
+    assert_eq!(page.swap_remove(1), Some(pointer(1)));
+    assert_eq!(page.view().heap_pointer(1), Some(pointer(4)));
+    assert_eq!(page.swap_remove(3), Some(pointer(3)));
+    let expected: Vec<_> = [0, 4, 2].map(|i| (pointer(i), sketch(i, 20))).into();
+    assert_eq!(nodes(&body), expected);
+
+    // The page is now, byte for byte, one on which nothing was ever removed.
+    let mut fresh = filled(0);
+    let mut page = NodePageMut::parse(&mut fresh).unwrap();
+    expected.iter().for_each(|(pointer, sketch)| page.push(*pointer, sketch).unwrap());
+    assert_eq!(body, fresh);
+}
+
+#[test]
+fn remove_where_asks_of_every_node_once() {
+    let mut body = filled(20);
+    let mut page = NodePageMut::parse(&mut body).unwrap();
+    let mut asked = Vec::new();
+    let removed = page.remove_where(|pointer| {
+        asked.push(pointer.block);
+        pointer.block >= 13 || pointer.block % 3 == 0
+    });
+    asked.sort_unstable();
+    assert_eq!(asked, (0..20).collect::<Vec<_>>());
+    assert_eq!(removed, 12);
+    let mut left: Vec<u32> = nodes(&body).iter().map(|(pointer, _)| pointer.block).collect();
+    left.sort_unstable();
+    assert_eq!(left, [1, 2, 4, 5, 7, 8, 10, 11]);
+}
+
+#[test]
+fn clear_leaves_an_empty_page() {
+    let mut body = filled(9);
+    NodePageMut::parse(&mut body).unwrap().clear();
+    assert_eq!(body, filled(0));
+}
+
+#[test]
+fn generation_and_hub_change_alone() {
+    let before = filled(3);
+    let mut body = before.clone();
+    let mut page = NodePageMut::parse(&mut body).unwrap();
+    let hub = HubRef { page: u32::MAX, slot: 0 };
+    page.set_generation(77);
+    page.set_hub(hub);
+    assert_eq!((page.view().generation(), page.view().hub()), (77, hub));
+    assert_eq!(nodes(&body), nodes(&before));
+    assert!(changed(&before, &body).iter().all(|at| (4..8).contains(at) || (14..20).contains(at)));
+}
+
+#[test]
+fn impossible_headers_are_refused() {
+    let capacity = NodePage::capacity_for(1024, 20) as u64;
+    let cases: [(usize, u16, &str); 5] = [
+        (8, capacity as u16 + 1, "node count"),
+        (10, capacity as u16 + 1, "node page capacity"),
+        (10, 0, "node page capacity"),
+        (12, 0, "sketch bytes"),
+        (12, 1000, "node page capacity"),
+    ];
+    for (at, value, expected) in cases {
+        let mut body = filled(3);
+        body[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        let error = NodePage::parse(&body).unwrap_err();
+        assert!(matches!(error, PageError::Impossible { what, .. } if what == expected), "{error}");
+        assert_eq!(NodePageMut::parse(&mut body).unwrap_err(), error);
+    }
+    let body = filled(3);
+    assert!(NodePage::parse(&body[..1023]).is_ok(), "the last bytes are not in use");
+    assert!(NodePage::parse(&body[..1000]).is_err(), "the capacity no longer fits");
+    assert_eq!(NodePage::parse(&body[..17]).unwrap_err(), PageError::Short { len: 17, needed: 20 });
+}
+
+#[test]
+fn a_pointer_with_offset_zero_is_impossible() {
+    let mut body = filled(3);
+    body[20 + 2 * 6 + 4..20 + 3 * 6].fill(0);
+    let error = PageError::Impossible { what: "heap pointer offset", value: 0 };
+    assert_eq!(NodePage::parse(&body).unwrap_err(), error);
+}
+
+#[test]
+fn other_kinds_are_told() {
+    let wrong = PageError::WrongKind { expected: PageKind::Node, found: PageKind::Zero };
+    assert_eq!(NodePage::parse(&[0; 1024]).unwrap_err(), wrong);
+    assert_eq!(NodePageMut::parse(&mut [0; 1024]).unwrap_err(), wrong);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Push(u32, u16, u8),
+    SwapRemove(usize),
+    RemoveWhere(u16),
+    SetGeneration(u32),
+    SetHub(u32, u16),
+    Clear,
+    Reparse,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        10 => (any::<u32>(), 0..50u16, any::<u8>()).prop_map(|(block, offset, fill)| Op::Push(block, offset, fill)),
+        4 => (0..40usize).prop_map(Op::SwapRemove),
+        1 => (0..5u16).prop_map(Op::RemoveWhere),
+        1 => any::<u32>().prop_map(Op::SetGeneration),
+        1 => any::<(u32, u16)>().prop_map(|(page, slot)| Op::SetHub(page, slot)),
+        1 => Just(Op::Clear),
+        2 => Just(Op::Reparse),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_page_is_a_list(sketch_bytes in 1..80usize, len in 1024..2048usize, ops in vec(op(), 0..120)) {
+        let mut body = vec![0x77; len];
+        let mut list: Vec<(HeapPointer, Vec<u8>)> = Vec::new();
+        let (mut generation, mut hub) = (5, HUB);
+        let mut page = NodePageMut::init(&mut body, generation, sketch_bytes, hub).unwrap();
+        let capacity = NodePage::capacity_for(len, sketch_bytes);
+        for op in ops {
+            match op {
+                Op::Push(block, offset, fill) => {
+                    let pointer = HeapPointer { block, offset };
+                    let sketch = vec![fill; sketch_bytes];
+                    let pushed = page.push(pointer, &sketch);
+                    prop_assert_eq!(pushed.is_ok(), offset != 0 && list.len() < capacity);
+                    if pushed.is_ok() {
+                        list.push((pointer, sketch));
+                    }
+                }
+                Op::SwapRemove(i) => {
+                    let expected = (i < list.len()).then(|| list.swap_remove(i).0);
+                    prop_assert_eq!(page.swap_remove(i), expected);
+                }
+                Op::RemoveWhere(rest) => {
+                    let before = list.len();
+                    let dead = |pointer: HeapPointer| pointer.offset % 5 == rest;
+                    list.retain(|(pointer, _)| !dead(*pointer));
+                    prop_assert_eq!(page.remove_where(dead), before - list.len());
+                    // The order in which gaps are filled is the page's own; only the set is promised.
+                    let mut left: Vec<_> = page.view().heap_pointers().enumerate()
+                        .map(|(i, pointer)| (pointer, page.view().sketch(i).unwrap().to_vec())).collect();
+                    let order = left.clone();
+                    left.sort();
+                    list.sort();
+                    prop_assert_eq!(&left, &list);
+                    list = order;
+                }
+                Op::SetGeneration(value) => { generation = value; page.set_generation(value) }
+                Op::SetHub(at, slot) => { hub = HubRef { page: at, slot }; page.set_hub(hub) }
+                Op::Clear => { list.clear(); page.clear() }
+                Op::Reparse => page = NodePageMut::parse(&mut body).unwrap(),
+            }
+            let view = page.view();
+            prop_assert_eq!((view.count(), view.capacity()), (list.len(), capacity));
+            prop_assert_eq!((view.generation(), view.hub()), (generation, hub));
+        }
+        prop_assert_eq!(nodes(&body), list.clone());
+
+        // Nothing of what was removed stays behind.
+        let mut fresh = vec![0; len];
+        let mut page = NodePageMut::init(&mut fresh, generation, sketch_bytes, hub).unwrap();
+        for (pointer, sketch) in &list {
+            page.push(*pointer, sketch).unwrap();
+        }
+        prop_assert_eq!(body, fresh);
+    }
+}

@@ -1,0 +1,25 @@
+//! What can go wrong while training or reading a sketcher.
+
+/// Why a sketcher could not be trained or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SketchError {
+    /// The sample is smaller than [`crate::MIN_TRAINING_ROWS`].
+    #[error("a sketcher needs at least {needed} rows to train on, got {got}")]
+    TooFewRows { got: usize, needed: usize },
+    /// The dimension is zero or above [`crate::MAX_DIM`], or the sample is not a whole number of rows.
+    #[error("the sample has {len} values, which is no whole number of rows of {dim} dimensions")]
+    Shape { len: usize, dim: usize },
+    /// `sketch_bytes` lies outside [`crate::MIN_SKETCH_BYTES`]`..=`[`crate::MAX_SKETCH_BYTES`].
+    #[error("a sketch of {0} bytes is not supported")]
+    SketchBytes(usize),
+    /// The sample holds a NaN or an infinity.
+    #[error("the sample holds a value that is not finite")]
+    NotFinite,
+    /// The rows of the sample are all (nearly) the same, so that there is nothing to learn from them.
+    #[error("the rows of the sample do not differ")]
+    NoVariance,
+    /// Bytes given to `from_bytes` are not the parameters of a sketcher; the text says what is wrong with them.
+    #[error("damaged sketch parameters: {0}")]
+    Damaged(&'static str),
+}

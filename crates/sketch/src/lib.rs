@@ -1,0 +1,178 @@
+//! Sketches: the few bytes per node that estimate its similarity to a query, and know their own error.
+//!
+//! Embeddings and queries are unit-length `f32` vectors, and the similarity is their inner product. A [`Sketcher`] turns a row's
+//! embedding into a sketch of a fixed number of bytes, and a query into a [`SketchQuery`], which scores sketches.
+//!
+//! Two forms:
+//! - **trained** on a sample of the corpus: mean and leading directions of the covariance, a few bits per direction by variance
+//!   (transform coding), a gain that makes the estimate unbiased, and an error calibrated on held-out rows;
+//! - **untrained**: a seeded random rotation, one bit per dimension (RaBitQ), for a table that has no rows yet.
+//!
+//! The layout of a sketch: code bytes, one byte of gain, one byte of error, the last two on logarithmic scales.
+
+mod code;
+mod error;
+mod format;
+mod linear;
+mod log_byte;
+mod pca;
+mod quantiser;
+mod random;
+mod rotation;
+mod score;
+mod train;
+mod trained;
+mod untrained;
+
+use std::sync::Arc;
+
+pub use error::SketchError;
+pub use score::{Estimate, SketchQuery};
+pub use train::{MIN_TRAINING_ROWS, TrainOptions};
+use trained::Trained;
+use untrained::Untrained;
+
+/// Largest dimension of an embedding.
+pub const MAX_DIM: usize = 16_384;
+/// Smallest trained sketch.
+pub const MIN_SKETCH_BYTES: usize = 4;
+/// Largest trained sketch.
+pub const MAX_SKETCH_BYTES: usize = 1024;
+
+/// Makes sketches of embeddings, and queries that score them. Cheap to clone: clones share their parameters.
+#[derive(Clone, Debug)]
+pub struct Sketcher {
+    form: Arc<Form>,
+}
+
+#[derive(Debug)]
+enum Form {
+    Trained(Trained),
+    Untrained(Untrained),
+}
+
+impl Sketcher {
+    /// A sketcher that has seen no rows. It stores only `dim` and `seed`; its sketches take `dim / 8` bytes (rounded up) and two more.
+    pub fn untrained(dim: usize, seed: u64) -> Sketcher {
+        Sketcher { form: Arc::new(Form::Untrained(Untrained::new(dim, seed))) }
+    }
+
+    /// Learns a sketcher from `sample`: rows of `dim` values each, one after the other, each of unit length.
+    ///
+    /// The same sample and options give the same sketcher on the same machine.
+    ///
+    /// # Errors
+    ///
+    /// [`SketchError::TooFewRows`] below [`MIN_TRAINING_ROWS`], [`SketchError::NoVariance`] if the rows do not differ; the others
+    /// if sample or options are out of range.
+    pub fn train(sample: &[f32], dim: usize, options: &TrainOptions) -> Result<Sketcher, SketchError> {
+        Ok(Sketcher { form: Arc::new(Form::Trained(train::train(sample, dim, options)?)) })
+    }
+
+    /// The parameters as bytes, for [`Sketcher::from_bytes`]. About `directions() * dim()` bytes if trained, 17 if not.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match &*self.form {
+            Form::Trained(trained) => format::write_trained(trained.parameters()),
+            Form::Untrained(untrained) => format::write_untrained(untrained.dim(), untrained.seed()),
+        }
+    }
+
+    /// Reads what [`Sketcher::to_bytes`] wrote: the result makes and scores the same sketches.
+    ///
+    /// # Errors
+    ///
+    /// [`SketchError::Damaged`] for anything else. Damage that still reads as parameters gives a sketcher whose estimates mean nothing, but
+    /// which is safe to use.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Sketcher, SketchError> {
+        let form = match format::read(bytes)? {
+            format::Stored::Untrained { dim, seed } => Form::Untrained(Untrained::new(dim, seed)),
+            format::Stored::Trained(parameters) => {
+                Form::Trained(Trained::new(parameters).map_err(SketchError::Damaged)?)
+            }
+        };
+        Ok(Sketcher { form: Arc::new(form) })
+    }
+
+    /// Whether this sketcher was learned from rows.
+    pub fn is_trained(&self) -> bool {
+        matches!(*self.form, Form::Trained(_))
+    }
+
+    /// Dimensions of an embedding.
+    pub fn dim(&self) -> usize {
+        match &*self.form {
+            Form::Trained(trained) => trained.parameters().dim,
+            Form::Untrained(untrained) => untrained.dim(),
+        }
+    }
+
+    /// Length of a projected or decoded vector, in order of falling variance: at most `dim()` if trained, `dim()` if not.
+    pub fn directions(&self) -> usize {
+        self.code().directions()
+    }
+
+    /// Length of a sketch.
+    pub fn sketch_bytes(&self) -> usize {
+        self.code().sketch_bytes()
+    }
+
+    fn code(&self) -> &code::Code {
+        match &*self.form {
+            Form::Trained(trained) => trained.code(),
+            Form::Untrained(untrained) => untrained.code(),
+        }
+    }
+
+    /// Writes the embedding's coordinates in the sketcher's directions, relative to the mean: `V^T (x - mean)`.
+    ///
+    /// # Panics
+    ///
+    /// If `embedding` is not [`Sketcher::dim`] long, or `out` not [`Sketcher::directions`].
+    pub fn project(&self, embedding: &[f32], out: &mut [f32]) {
+        self.assert_dim(embedding);
+        assert_eq!(out.len(), self.directions(), "one value per direction");
+        match &*self.form {
+            Form::Trained(trained) => trained.project(embedding, out),
+            Form::Untrained(untrained) => untrained.project(embedding, out),
+        }
+    }
+
+    /// Writes the sketch of an embedding.
+    ///
+    /// # Panics
+    ///
+    /// If `embedding` is not [`Sketcher::dim`] long, or `out` not [`Sketcher::sketch_bytes`].
+    pub fn encode(&self, embedding: &[f32], out: &mut [u8]) {
+        self.assert_dim(embedding);
+        match &*self.form {
+            Form::Trained(trained) => trained.encode(embedding, out),
+            Form::Untrained(untrained) => untrained.encode(embedding, out),
+        }
+    }
+
+    /// Writes the vector that a sketch stands for, an approximation of what [`Sketcher::project`] gives. Any bytes are valid.
+    ///
+    /// # Panics
+    ///
+    /// If `sketch` is not [`Sketcher::sketch_bytes`] long, or `out` not [`Sketcher::directions`].
+    pub fn decode(&self, sketch: &[u8], out: &mut [f32]) {
+        self.code().decode(sketch, out);
+    }
+
+    /// Makes a query ready for scoring: some tens of microseconds.
+    ///
+    /// # Panics
+    ///
+    /// If `query` is not [`Sketcher::dim`] long.
+    pub fn query(&self, query: &[f32]) -> SketchQuery {
+        self.assert_dim(query);
+        match &*self.form {
+            Form::Trained(trained) => trained.query(query),
+            Form::Untrained(untrained) => untrained.query(query),
+        }
+    }
+
+    fn assert_dim(&self, embedding: &[f32]) {
+        assert_eq!(embedding.len(), self.dim(), "the embedding has the wrong dimension");
+    }
+}

@@ -1,0 +1,37 @@
+//! The little linear algebra that encoding and queries need; training uses nalgebra.
+
+const LANES: usize = 16;
+
+/// Inner product. Sixteen running sums let the compiler use whatever vector registers the target has.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+/// `matrix` (rows of `vector.len()` values, one after the other) times `vector`.
+pub(crate) fn multiply(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
+    for (row, value) in matrix.chunks_exact(vector.len()).zip(out) {
+        *value = dot(row, vector);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dot_handles_every_length() {
+        for n in 0..70usize {
+            let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            let expected = (0..n).map(|i| i * i).sum::<usize>() as f32;
+            assert_eq!(dot(&a, &a), expected);
+        }
+    }
+}

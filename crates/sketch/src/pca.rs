@@ -1,0 +1,145 @@
+//! Principal directions of a sample, and how much variance a *new* row has along them.
+
+use nalgebra::{DMatrix, DVector, SymmetricEigen};
+
+/// Below this many rows per dimension the sample's own variances mislead (too large along the leading directions, too small along
+/// the last), and variances are cross-validated instead.
+const ROWS_PER_DIM: usize = 8;
+const FOLDS: usize = 5;
+
+/// Directions of unit length as rows of `dim` values, in the order of falling variance, and the variance along each.
+pub(crate) struct Principal {
+    pub(crate) basis: Vec<f32>,
+    pub(crate) variances: Vec<f64>,
+}
+
+/// Up to `limit` principal directions of `rows` (centred, `dim` values each).
+pub(crate) fn principal(rows: &[f32], dim: usize, limit: usize) -> Principal {
+    let mut found = eigen(rows, dim, limit);
+    let count = rows.len() / dim;
+    if count < ROWS_PER_DIM * dim {
+        found.variances = cross_validated(rows, dim, limit);
+        found.variances.resize(found.basis.len() / dim, 0.0);
+    }
+    found
+}
+
+/// Eigenvectors of the covariance, by way of whichever Gram matrix is smaller.
+fn eigen(rows: &[f32], dim: usize, limit: usize) -> Principal {
+    let count = rows.len() / dim;
+    // nalgebra stores columns one after the other, so that each row of the sample is a column here.
+    let sample = DMatrix::from_column_slice(dim, count, rows);
+    let (gram, wide) = if count < dim {
+        (sample.transpose() * &sample, true)
+    } else {
+        (&sample * sample.transpose(), false)
+    };
+    let decomposition = SymmetricEigen::new(gram);
+    let mut order: Vec<usize> = (0..decomposition.eigenvalues.len()).collect();
+    order.sort_by(|a, b| decomposition.eigenvalues[*b].total_cmp(&decomposition.eigenvalues[*a]));
+    // What is below this is rounding error, and its direction is arbitrary.
+    let floor = decomposition.eigenvalues[order[0]].max(0.0) * 1e-6;
+    let mut found = Principal { basis: Vec::new(), variances: Vec::new() };
+    for index in order.into_iter().take(limit) {
+        let value = decomposition.eigenvalues[index];
+        if value.is_nan() || value <= floor {
+            break;
+        }
+        let vector: DVector<f32> = decomposition.eigenvectors.column(index).into_owned();
+        let direction = if wide { (&sample * vector).normalize() } else { vector };
+        found.basis.extend(direction.iter());
+        found.variances.push(f64::from(value) / count as f64);
+    }
+    found
+}
+
+/// The variance of rows that were not looked at along the first, second, ... direction found without them, averaged over folds and made to
+/// fall (Bartz, "Cross-validation based nonlinear shrinkage", 2016).
+fn cross_validated(rows: &[f32], dim: usize, limit: usize) -> Vec<f64> {
+    let count = rows.len() / dim;
+    let mut sums: Vec<(f64, usize)> = Vec::new();
+    for fold in 0..FOLDS {
+        let (from, to) = (count * fold / FOLDS * dim, count * (fold + 1) / FOLDS * dim);
+        let others = [&rows[..from], &rows[to..]].concat();
+        let found = eigen(&others, dim, limit);
+        sums.resize(sums.len().max(found.variances.len()), (0.0, 0));
+        for (direction, (sum, seen)) in found.basis.chunks_exact(dim).zip(&mut sums) {
+            for row in rows[from..to].chunks_exact(dim) {
+                *sum += f64::from(crate::linear::dot(direction, row)).powi(2);
+                *seen += 1;
+            }
+        }
+    }
+    falling(&sums.iter().map(|(sum, seen)| sum / (*seen).max(1) as f64).collect::<Vec<_>>())
+}
+
+/// The falling sequence nearest to `values` (pool adjacent violators).
+fn falling(values: &[f64]) -> Vec<f64> {
+    let mut pools: Vec<(f64, usize)> = Vec::new();
+    for value in values {
+        pools.push((*value, 1));
+        while let [.., (before, m), (last, n)] = pools[..] {
+            if before >= last {
+                break;
+            }
+            pools.truncate(pools.len() - 2);
+            pools.push(((before * m as f64 + last * n as f64) / (m + n) as f64, m + n));
+        }
+    }
+    pools.iter().flat_map(|(value, n)| std::iter::repeat_n(*value, *n)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Rows with independent values of the given standard deviations, nearly Gaussian.
+    fn sample(count: usize, deviations: &[f32]) -> Vec<f32> {
+        let mut random = Random::new(5);
+        let mut uniform = || (random.next() >> 40) as f32 / (1u32 << 24) as f32;
+        (0..count)
+            .flat_map(|_| {
+                deviations
+                    .iter()
+                    .map(|d| d * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn finds_the_axes_of_a_stretched_cloud() {
+        let rows = sample(500, &[1.0, 5.0, 0.1, 2.0]);
+        let found = principal(&rows, 4, 3);
+        assert_eq!(found.variances.len(), 3);
+        for (direction, axis) in found.basis.chunks_exact(4).zip([1, 3, 0]) {
+            assert!(direction[axis].abs() > 0.99, "{direction:?}");
+        }
+        assert!((found.variances[0] / 25.0 - 1.0).abs() < 0.15);
+    }
+
+    #[test]
+    fn a_sample_smaller_than_the_dimension_does_not_fool_it() {
+        // All directions alike: any apparent structure is chance, and new rows know nothing of it.
+        let rows = sample(100, &[1.0; 200]);
+        let naive = eigen(&rows, 200, 90);
+        let found = principal(&rows, 200, 90);
+        assert!(naive.variances[0] > 4.0, "{}", naive.variances[0]);
+        assert!(found.variances[0] < 1.6, "{}", found.variances[0]);
+        let norm: f32 = found.basis[..200].iter().map(|v| v * v).sum();
+        assert!((norm - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn pools_until_it_falls() {
+        assert_eq!(falling(&[3.0, 1.0, 2.0, 0.5]), [3.0, 1.5, 1.5, 0.5]);
+        assert_eq!(falling(&[1.0, 2.0, 3.0]), [2.0, 2.0, 2.0]);
+        assert!(falling(&[]).is_empty());
+    }
+
+    #[test]
+    fn rows_that_do_not_differ_have_no_directions() {
+        assert!(principal(&[0.0; 400], 4, 4).basis.is_empty());
+    }
+}

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Removes what was built in this folder, and the demo with its server.
+. "$(dirname "$0")/cluster.sh"
+
+say "clean: target, .build, .demo"
+if [ -n "$(cluster_base "$ROOT/.demo")" ]; then
+    need_postgres
+    cluster_remove "$ROOT/.demo"
+fi
+rm -rf "$ROOT/target" "$ROOT/.build"

@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# A private Postgres cluster: no TCP port, its own socket directory, thrown away without regret.
+#
+# As a library (source it): cluster_start, cluster_stop, cluster_kill, cluster_remove, cluster_env, cluster_log.
+# As a command, for the Python scripts and by hand:
+#
+#     scripts/cluster.sh start  DIR [name=value ...]   makes the cluster if need be, starts it, prints `export PGHOST=...`
+#     scripts/cluster.sh stop   DIR [fast|immediate]
+#     scripts/cluster.sh kill   DIR                    SIGKILL to the postmaster and all its children
+#     scripts/cluster.sh remove DIR                    stops it and deletes DIR
+#     scripts/cluster.sh env    DIR                    the `export` lines of a running cluster
+#     scripts/cluster.sh log    DIR                    the path of the server's log
+#     scripts/cluster.sh readable DIR PATH             PATH, or the copy of it that the server can read
+#
+# DIR holds data/, log and the socket. When the server's user (scripts/common.sh) cannot enter DIR, as below /root, or
+# when DIR's path is too long for a Unix socket (107 bytes), the real directory is made under /tmp and DIR/elsewhere
+# names it.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+CLUSTER_PORT=5432 # only names the socket file
+
+# The directory that really holds the cluster of DIR; nothing if there is none yet.
+cluster_base() {
+    if [ -f "$1/elsewhere" ]; then cat "$1/elsewhere"; elif [ -d "$1/data" ]; then (cd "$1" && pwd); fi
+}
+
+cluster_running() {
+    local base
+    base=$(cluster_base "$1")
+    [ -n "$base" ] && as_server "$PG_BIN/pg_ctl" -D "$base/data" status >/dev/null 2>&1
+}
+
+# Makes the directory for a new cluster and prints its path.
+cluster_place() {
+    local dir base
+    mkdir -p "$1"
+    dir=$(cd "$1" && pwd)
+    if [ "${#dir}" -le 80 ] && as_server test -x "$(dirname "$dir")"; then
+        base=$dir
+    else
+        base=$(mktemp -d /tmp/leann-cluster.XXXXXX)
+        echo "$base" >"$dir/elsewhere"
+        note "the server cannot use $dir (not enterable by user $(server_user), or too long for a socket): the cluster is in $base"
+    fi
+    ! is_root || chown postgres "$base"
+    echo "$base"
+}
+
+# cluster_start DIR [name=value ...]: the settings are those of this start alone.
+cluster_start() {
+    local dir=$1 base setting
+    shift
+    need_postgres
+    as_server true 2>/dev/null || die "there is no user 'postgres' to run the server as" "'make deps' installs Debian's package, which makes it"
+    base=$(cluster_base "$dir")
+    if [ -z "$base" ]; then
+        base=$(cluster_place "$dir")
+        as_server "$PG_BIN/initdb" -D "$base/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions >/dev/null
+        as_server sh -c "echo \"include 'leann.conf'\" >> '$base/data/postgresql.conf'"
+    fi
+    cluster_running "$dir" && cluster_stop "$dir"
+    {
+        echo "listen_addresses = ''"
+        echo "port = $CLUSTER_PORT"
+        echo "unix_socket_directories = '$base'"
+        echo "unix_socket_permissions = 0700"
+        for setting in "$@"; do
+            printf "%s = '%s'\n" "${setting%%=*}" "$(printf %s "${setting#*=}" | sed "s/'/''/g")"
+        done
+    } | as_server sh -c "cat > '$base/data/leann.conf'"
+    as_server "$PG_BIN/pg_ctl" -D "$base/data" -l "$base/log" -w -t 120 start >/dev/null 2>&1 || {
+        tail -n 20 "$base/log" >&2
+        die "the private cluster in $base does not start" "its log: $base/log"
+    }
+    cluster_env "$dir"
+}
+
+# Where clients find the cluster, for this shell and for `eval`.
+cluster_env() {
+    PGHOST=$(cluster_base "$1") PGPORT=$CLUSTER_PORT PGUSER=postgres PGDATABASE=${PGDATABASE:-postgres}
+    export PGHOST PGPORT PGUSER PGDATABASE
+}
+
+cluster_log() { echo "$(cluster_base "$1")/log"; }
+
+cluster_stop() {
+    cluster_running "$1" || return 0
+    as_server "$PG_BIN/pg_ctl" -D "$(cluster_base "$1")/data" -m "${2:-fast}" -w -t 60 stop >/dev/null
+}
+
+# The children of a process, from /proc (procps may be missing).
+children_of() { awk -v parent="$1" '/^Pid:/ { pid = $2 } /^PPid:/ && $2 == parent { print pid }' /proc/[0-9]*/status 2>/dev/null || true; }
+
+# The way a power cut looks to Postgres: every process gone at once, nothing flushed, the lock file left behind.
+cluster_kill() {
+    local base postmaster children pid tries=0
+    base=$(cluster_base "$1")
+    postmaster=$(as_server head -n 1 "$base/data/postmaster.pid")
+    as_server sh -c "kill -STOP $postmaster" # so that it starts no child while they are counted
+    children=$(children_of "$postmaster")
+    as_server sh -c "kill -KILL $postmaster ${children//$'\n'/ }" 2>/dev/null || true
+    for pid in $postmaster $children; do
+        while [ -d "/proc/$pid" ] && [ $((tries += 1)) -lt 500 ]; do sleep 0.01; done
+    done
+    # In a container whose first process collects no dead children the postmaster stays a zombie, and Postgres would take
+    # its lock file for a living server's.
+    [ ! -d "/proc/$postmaster" ] || as_server rm -f "$base/data/postmaster.pid"
+}
+
+cluster_remove() {
+    local base
+    base=$(cluster_base "$1")
+    cluster_stop "$1" immediate || true
+    [ -z "$base" ] || rm -rf "$base"
+    rm -rf "$1"
+}
+
+# cluster_temporary [name=value ...]: a cluster for one script, removed when the script ends; if the script fails, the end
+# of the server's log is shown first. Only for scripts that set no EXIT trap of their own.
+cluster_temporary() {
+    need_postgres
+    CLUSTER_TEMPORARY=$(mktemp -d /tmp/leann-test.XXXXXX)
+    trap 'cluster_end $?' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    cluster_start "$CLUSTER_TEMPORARY" fsync=off "$@"
+}
+
+cluster_end() {
+    if [ "$1" -ne 0 ]; then
+        echo "--- end of the server's log:" >&2
+        tail -n 30 "$(cluster_log "$CLUSTER_TEMPORARY")" >&2 || true
+    fi
+    cluster_remove "$CLUSTER_TEMPORARY"
+}
+
+# A copy of PATH that the server can read, or PATH itself where it can already.
+cluster_readable() {
+    local copy
+    if as_server test -r "$2" -a -x "$2"; then
+        echo "$2"
+    else
+        copy=$(cluster_base "$1")/$(basename "$2")
+        cp -rL "$2" "$copy"
+        chmod -R a+rX "$copy"
+        echo "$copy"
+    fi
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    command=${1:-}
+    dir=${2:-}
+    [ -n "$dir" ] || { sed -n '2,17p' "$0" | sed -E 's/^# ?//'; exit 2; }
+    shift 2
+    need_postgres
+    case $command in
+        start) cluster_start "$dir" "$@" ;;
+        env) cluster_running "$dir" || die "no server runs in $dir"; cluster_env "$dir" ;;
+        stop) cluster_stop "$dir" "$@" ;;
+        kill) cluster_kill "$dir" ;;
+        remove) cluster_remove "$dir" ;;
+        log) cluster_log "$dir" ;;
+        readable) cluster_readable "$dir" "$1" ;;
+        *) die "unknown command: $command" ;;
+    esac
+    case $command in
+        start | env) for name in PGHOST PGPORT PGUSER PGDATABASE; do printf 'export %s=%q\n' "$name" "${!name}"; done ;;
+    esac
+fi

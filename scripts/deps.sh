@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Everything needed to build and to run: system packages, cargo-pgrx, a Python with the model tools, the ONNX Runtime
+# library. Looks first and does only what is missing, so a second run takes a second. Rust itself is expected.
+. "$(dirname "$0")/common.sh"
+
+RUST_MINIMUM=$(sed -nE 's/^rust-version = "([0-9.]+)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)
+PGRX_VERSION=$(sed -nE 's/^pgrx = "=([0-9.]+)"/\1/p' "$ROOT/Cargo.toml")
+
+# PostgreSQL comes from Debian unless PG_CONFIG points elsewhere; the rest is what pgrx's bindings, the linker and the
+# scripts need. libclang reads the server's headers, openssl is for cargo-pgrx.
+system_packages() {
+    local packages=(ca-certificates clang gcc libc6-dev libclang-dev libssl-dev pkg-config python3 python3-venv sudo)
+    local debian='^/usr/lib/postgresql/([0-9]+)/bin/pg_config$'
+    if [[ $PG_CONFIG =~ $debian ]]; then
+        packages+=("postgresql-${BASH_REMATCH[1]}" "postgresql-server-dev-${BASH_REMATCH[1]}")
+    fi
+    local missing=() package
+    for package in "${packages[@]}"; do
+        dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    if [ ${#missing[@]} -eq 0 ]; then
+        note "system packages: all there"
+        return
+    fi
+    command -v apt-get >/dev/null || die "no apt-get on this system" "install the equivalents of: ${missing[*]}"
+    note "system packages: installing ${missing[*]}"
+    as_root apt-get update -qq </dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >&2
+}
+
+rust() {
+    local have
+    local how=("install or update it with rustup (https://rustup.rs):"
+        "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+        "    rustup update stable")
+    command -v cargo >/dev/null && command -v rustc >/dev/null || die "Rust is missing; $RUST_MINIMUM or newer is needed" "${how[@]}"
+    have=$(rustc --version | cut -d' ' -f2)
+    [ "$(printf '%s\n' "$RUST_MINIMUM" "${have%%-*}" | sort -V | head -n 1)" = "$RUST_MINIMUM" ] \
+        || die "Rust $have is too old; $RUST_MINIMUM or newer is needed" "${how[@]}"
+    note "Rust $have"
+}
+
+cargo_pgrx() {
+    if [ "$(cargo pgrx --version 2>/dev/null)" = "cargo-pgrx $PGRX_VERSION" ]; then
+        note "cargo-pgrx $PGRX_VERSION: there"
+    else
+        note "cargo-pgrx $PGRX_VERSION: building it (about four minutes)"
+        cargo install cargo-pgrx --version "$PGRX_VERSION" --locked --quiet </dev/null
+    fi
+}
+
+# Tells pgrx of PG_CONFIG. `cargo pgrx init` forgets what it is not told, so what is configured already is passed again.
+pgrx_init() {
+    need_postgres
+    local config=${PGRX_HOME:-$HOME/.pgrx}/config.toml flags=() version path
+    if [ -f "$config" ]; then
+        grep -qxF "pg$PG_MAJOR = \"$PG_CONFIG\"" "$config" && { note "pgrx knows $PG_CONFIG"; return; }
+        while read -r version path; do
+            [ "$version" = "pg$PG_MAJOR" ] || flags+=("--$version" "$path")
+        done < <(sed -nE 's/^(pg[0-9]+) = "(.*)"$/\1 \2/p' "$config")
+    fi
+    note "pgrx: cargo pgrx init --pg$PG_MAJOR $PG_CONFIG"
+    cargo pgrx init "${flags[@]}" "--pg$PG_MAJOR" "$PG_CONFIG" </dev/null >&2
+}
+
+# The tools that fetch and convert models run in a Python of their own.
+python_tools() {
+    local wanted=$ROOT/tools/requirements.txt have=$BUILD/venv/requirements.txt
+    if cmp -s "$wanted" "$have"; then
+        note "Python tools: there"
+        return
+    fi
+    note "Python tools: installing into .build/venv"
+    rm -rf "$BUILD/venv"
+    python3 -m venv "$BUILD/venv"
+    "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check -r "$wanted" </dev/null >&2
+    cp "$wanted" "$have"
+}
+
+onnxruntime() {
+    if [ -e "$BUILD/onnxruntime/libonnxruntime.so" ]; then
+        note "ONNX Runtime library: there"
+    else
+        note "ONNX Runtime library: fetching into .build/onnxruntime"
+        "$VENV_PYTHON" "$ROOT/tools/fetch_onnxruntime.py" "$BUILD/onnxruntime" >&2
+    fi
+}
+
+say "deps: what building and running need"
+mkdir -p "$BUILD"
+rust
+system_packages
+cargo_pgrx
+pgrx_init
+python_tools
+onnxruntime

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Puts the extension, the ONNX Runtime library and the models of .build/models into the Postgres of PG_CONFIG.
+#
+#     scripts/install.sh             builds first if a source is newer than the last build
+#     scripts/install.sh --no-build  only puts back what was built last (cargo pgrx test leaves a debug build in its place)
+#
+# Every file is copied beside its destination and renamed over it: a running server has these files mapped, and
+# overwriting a mapped file kills it.
+. "$(dirname "$0")/common.sh"
+
+PACKAGE=  # where `cargo pgrx package` leaves the files, laid out as from /
+
+build() {
+    local stamp=$PACKAGE/.built
+    if [ -e "$stamp" ] && [ -z "$(find "$ROOT"/Cargo.* "$ROOT"/leann.control "$ROOT"/src "$ROOT"/crates "$ROOT"/sql -newer "$stamp" -type f -print -quit)" ]; then
+        note "the release build is up to date"
+        return
+    fi
+    note "release build (about four minutes the first time)"
+    rm -rf "$PACKAGE"
+    (cd "$ROOT" && cargo pgrx package --pg-config "$PG_CONFIG" --no-default-features --features "pg$PG_MAJOR" --out-dir "$PACKAGE" </dev/null >&2)
+    touch "$stamp"
+}
+
+# put FROM TO: nothing to do where the same bytes are there already.
+put() {
+    cmp -s "$1" "$2" && return
+    as_root mkdir -p "$(dirname "$2")"
+    as_root cp "$1" "$2.new"
+    as_root chmod "$([ -x "$1" ] && echo 755 || echo 644)" "$2.new"
+    as_root mv -f "$2.new" "$2"
+    note "installed $2"
+}
+
+# put_tree FROM TO: every file below FROM, links followed, names with a leading dot left out.
+put_tree() {
+    local file
+    while IFS= read -r -d '' file; do
+        put "$1/$file" "$2/$file"
+    done < <(cd "$1" && find -L . -type f -not -path '*/.*' -printf '%P\0')
+}
+
+need_postgres
+PACKAGE=$BUILD/package-pg$PG_MAJOR
+say "install: into the PostgreSQL $PG_MAJOR of $PG_CONFIG"
+if [ "${1:-}" = --no-build ]; then
+    [ -e "$PACKAGE/.built" ] || die "nothing was built yet" "run 'make install'"
+else
+    command -v cargo >/dev/null || die "cargo is missing" "run 'make deps'; it says how to get Rust"
+    build
+fi
+put_tree "$PACKAGE" ""
+put "$BUILD/onnxruntime/libonnxruntime.so" "$("$PG_CONFIG" --pkglibdir)/leann/libonnxruntime.so"
+[ -d "$BUILD/models" ] && put_tree "$BUILD/models" "$("$PG_CONFIG" --sharedir)/leann/models"
+note "leann is installed; in a database: CREATE EXTENSION leann;"

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Makes the model folder MODEL in .build/models, or checks and converts one of the user's own: FOLDER=/path/to/folder.
+. "$(dirname "$0")/common.sh"
+
+FOLDER=${FOLDER:-}
+DEFAULT_MODEL=all-MiniLM-L6-v2
+
+explain() {
+    cat <<TEXT
+
+Another model: any sentence-transformers folder that was exported to ONNX,
+    optimum-cli export onnx --model NAME FOLDER      or the onnx/ folder of the model's repository
+with at least
+    onnx/model.onnx (or model.onnx), tokenizer.json, config.json
+and, where the model has them, modules.json, 1_Pooling/config.json, sentence_bert_config.json and
+config_sentence_transformers.json: pooling, normalisation, length and prompts are read from them.
+    make model FOLDER=/path/to/NAME                  checks it and copies it, converted, to .build/models/NAME
+    make install                                     puts it where the server looks
+Then, in SQL:  SELECT * FROM leann.models;  CREATE INDEX ON docs USING leann (embedding_of(body, 'NAME'));
+TEXT
+}
+
+[ -x "$VENV_PYTHON" ] || die "the Python tools are missing" "run 'make deps' first"
+mkdir -p "$BUILD/models"
+
+if [ -n "$FOLDER" ]; then
+    [ -d "$FOLDER" ] || die "FOLDER=$FOLDER is no directory"
+    name=$(basename "$(cd "$FOLDER" && pwd)")
+    say "model: checking and converting $FOLDER as '$name'"
+    "$VENV_PYTHON" "$ROOT/tools/make_model.py" --folder "$FOLDER" "$BUILD/models/$name"
+elif [ "$MODEL" = "$DEFAULT_MODEL" ]; then
+    stamp=$BUILD/models/.$MODEL.made
+    if [ -e "$stamp" ] && [ "$stamp" -nt "$ROOT/tools/make_model.py" ]; then
+        say "model: .build/models/$MODEL is there"
+    else
+        say "model: fetching and converting $MODEL into .build/models"
+        "$VENV_PYTHON" "$ROOT/tools/make_model.py" "$BUILD/models/$MODEL"
+        touch "$stamp"
+    fi
+elif [ -d "$BUILD/models/$MODEL" ]; then
+    say "model: .build/models/$MODEL is there"
+else
+    explain >&2
+    die "no model '$MODEL'" "only $DEFAULT_MODEL can be fetched by name; for any other give its folder, as above"
+fi
+[ "${QUIET:-}" ] || explain

@@ -1,0 +1,106 @@
+//! What the planner is told: an ordered scan pays for its walk and its first recomputes at once, and for one recompute
+//! per row after that. Anything else is infinitely dear.
+
+use super::index::read_meta;
+use crate::error::OrRaise;
+use crate::pg::{Rel, expression};
+use crate::sql::operators;
+use crate::{guc, model};
+use pgrx::{PgList, pg_sys};
+
+/// Rows that are recomputed before the first one goes out, beyond those that go out: the price of being sure.
+const EXTRA_RECOMPUTES: f64 = 8.0;
+
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn amcostestimate(
+    _root: *mut pg_sys::PlannerInfo,
+    path: *mut pg_sys::IndexPath,
+    _loop_count: f64,
+    startup: *mut pg_sys::Cost,
+    total: *mut pg_sys::Cost,
+    selectivity: *mut pg_sys::Selectivity,
+    correlation: *mut f64,
+    pages: *mut f64,
+) {
+    // SAFETY: the server passes a path over one of our indexes and places for the results.
+    unsafe {
+        let info = (*path).indexinfo;
+        let estimate = if serves(path) { estimate((*info).tuples, (*info).pages) } else { Estimate::NEVER };
+        *startup = estimate.startup;
+        *total = estimate.total;
+        *selectivity = 1.0;
+        *correlation = 0.0;
+        *pages = estimate.pages;
+    }
+}
+
+struct Estimate {
+    startup: f64,
+    total: f64,
+    pages: f64,
+}
+
+impl Estimate {
+    const NEVER: Estimate = Estimate { startup: f64::INFINITY, total: f64::INFINITY, pages: 0.0 };
+}
+
+/// For an index of so many rows and pages.
+fn estimate(rows: f64, index_pages: u32) -> Estimate {
+    // SAFETY: reads planner settings.
+    let (page_cost, operator_cost) = unsafe { (pg_sys::random_page_cost, pg_sys::cpu_operator_cost) };
+    let recompute = guc::recompute_cost();
+    let rows = rows.max(1.0);
+    // The walk reads until `patience` pages brought nothing; about as many bring something.
+    let pages = f64::from(index_pages).min(2.0 * guc::patience() as f64 + 8.0);
+    let scored = rows * pages / f64::from(index_pages.max(1));
+    let first = EXTRA_RECOMPUTES.min(rows) * recompute;
+    let startup = pages * page_cost + scored * operator_cost + first;
+    // Each row: fetched by its heap pointer, recomputed.
+    Estimate { startup, total: startup + rows * (recompute + page_cost), pages }
+}
+
+/// Whether the index can answer this path: it orders by a distance, to a query of the index's model.
+///
+/// # Safety
+/// `path` is a live path over one of our indexes.
+unsafe fn serves(path: *mut pg_sys::IndexPath) -> bool {
+    // SAFETY: by the caller's promise; the planner holds a lock on the index, so it opens without one.
+    unsafe {
+        let order_bys = PgList::<pg_sys::Node>::from_pg((*path).indexorderbys);
+        if order_bys.is_empty() {
+            return false;
+        }
+        let raw = pg_sys::index_open((*(*path).indexinfo).indexoid, pg_sys::NoLock as i32);
+        let index = Rel::from_raw(raw);
+        let meta_model = read_meta(index).model;
+        let own = match expression::definition(index) {
+            expression::Definition::Model(_) => true,
+            expression::Definition::Default => model::default_name() == meta_model,
+        };
+        pg_sys::index_close(raw, pg_sys::NoLock as i32);
+        own && order_bys.iter_ptr().all(|clause| query_model(clause).is_none_or(|model| model == meta_model))
+    }
+}
+
+/// The model that a constant query names for itself.
+///
+/// # Safety
+/// `clause` is a live node: an operator call with the index key on the left.
+unsafe fn query_model(clause: *mut pg_sys::Node) -> Option<String> {
+    // SAFETY: by the caller's promise, each cast follows a check of the tag.
+    unsafe {
+        if (*clause).type_ != pg_sys::NodeTag::T_OpExpr {
+            return None;
+        }
+        let query = PgList::<pg_sys::Node>::from_pg((*(clause as *mut pg_sys::OpExpr)).args).get_ptr(1)?;
+        if (*query).type_ != pg_sys::NodeTag::T_Const {
+            return None;
+        }
+        let constant = &*(query as *mut pg_sys::Const);
+        if constant.constisnull {
+            return None;
+        }
+        let query = operators::query_from_datum(constant.constvalue, constant.consttype).or_raise();
+        query.model().map(str::to_owned)
+    }
+}

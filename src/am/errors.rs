@@ -1,0 +1,92 @@
+//! What the access method tells users when something is wrong, each with its SQLSTATE and a hint.
+
+use crate::error::Error;
+use pgrx::pg_sys;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+
+/// A page or chain of the index is damaged.
+pub fn raise_corrupted(index: &str, block: u32, what: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED,
+        format!("index \"{index}\" is damaged at block {block}: {what}"),
+    )
+    .hint(format!("The table is not affected. Rebuild the index: REINDEX INDEX {index};"))
+    .raise()
+}
+
+/// A fault of ours, or a call that the server does not make.
+pub fn raise_internal(message: impl Into<String>) -> ! {
+    Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).raise()
+}
+
+/// The model's folder holds other weights or settings than the index was built with.
+pub fn raise_fingerprint_mismatch(index: &str, model: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("model \"{model}\" is not the one that index \"{index}\" was built with"),
+    )
+    .detail("The fingerprint of the installed model's weights, tokenizer and settings is another one.")
+    .hint(format!("Install the former model again, or rebuild the index: REINDEX INDEX {index};"))
+    .raise()
+}
+
+/// A vector of a dimension other than the model's.
+pub fn raise_wrong_dimension(index: &str, found: usize, expected: usize) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        format!("expected a vector of {expected} dimensions, not {found}"),
+    )
+    .detail(format!("The model of index \"{index}\" makes vectors of {expected} dimensions."))
+    .hint("Give a vector made by the same model, or the text itself.")
+    .raise()
+}
+
+/// A value or query that names a model other than the index's.
+pub fn raise_model_mismatch(index: &str, model: &str, other: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("index \"{index}\" is of model \"{model}\", not \"{other}\""),
+    )
+    .hint("Distances between embeddings of different models mean nothing; name the same model on both sides.")
+    .raise()
+}
+
+/// The session's default model is not the one that was the default when the index was made.
+pub fn raise_default_model(index: &str, model: &str, default: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("index \"{index}\" is of model \"{model}\", but leann.default_model is \"{default}\""),
+    )
+    .hint(format!("SET leann.default_model = '{model}', or rebuild the index with the new default."))
+    .raise()
+}
+
+/// CREATE INDEX on a text column.
+pub fn raise_text_column(table: &str, column: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+        "the access method leann does not index text itself, but its embedding",
+    )
+    .hint(format!("CREATE INDEX ON {table} USING leann (embedding_of({column}));"))
+    .raise()
+}
+
+/// The object is no index of this access method.
+pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
+    // SAFETY: takes any oid; the name is a palloc'd C string or null.
+    let name = unsafe {
+        let name = pg_sys::get_rel_name(oid);
+        if name.is_null() {
+            oid.to_u32().to_string()
+        } else {
+            std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+        }
+    };
+    Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{name}\" is not a leann index")).raise()
+}
+
+/// The user may not read the table behind an index.
+pub fn raise_no_select(table: &str) -> ! {
+    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for table {table}"))
+        .raise()
+}

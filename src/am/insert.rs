@@ -1,0 +1,119 @@
+//! Inserting a row: one embedding, one walk over the hubs, one page written. Splits are in `split`.
+
+use super::errors;
+use super::hubs::{self, PLACE_BEAM};
+use super::index::{Index, corrupted, embed_values};
+use super::split;
+use crate::pg::{Access, PageGuard, Rel, WalRecord, interrupts};
+use crate::sql::embedding::Embedding;
+use leann_graph::{HubMetric, HubWalk, NodePageRef};
+use leann_page::{HeapPointer, NodePage, NodePageMut, PageKind, kind};
+
+/// A row on its way into the index.
+pub struct NewNode {
+    pub pointer: HeapPointer,
+    pub sketch: Vec<u8>,
+}
+
+/// How often a page may turn out to be another one than its hub says before that is taken for damage: each time means
+/// that somebody split or freed just this page since the hub was read.
+const ATTEMPTS: usize = 1000;
+
+/// Inserts one row, whose embedding is computed before any lock is taken.
+pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding) {
+    let embedding = embed_values(index.rel, &index.model(), &[value]).swap_remove(0);
+    let node = NewNode { pointer, sketch: index.sketch(&embedding) };
+    let target = index.place_target(&embedding);
+    for _ in 0..ATTEMPTS {
+        interrupts::check();
+        let page = nearest_page(index, &target);
+        match append(index, page, &node) {
+            Appended::Done => return,
+            Appended::Moved => {}
+            Appended::Full => {
+                if split::split_page(index, table, page, &node) {
+                    return;
+                }
+            }
+        }
+    }
+    errors::raise_corrupted(
+        &index.rel.name(),
+        index.meta.hub_first,
+        "no hub leads to a node page of its generation",
+    );
+}
+
+fn nearest_page(index: &Index, target: &[f32]) -> NodePageRef {
+    let mut walk = HubWalk::new(target.to_vec(), HubMetric::Place, PLACE_BEAM);
+    match hubs::next_page(&mut walk, index) {
+        Some((_, page, _)) => page,
+        None => errors::raise_corrupted(&index.rel.name(), index.meta.hub_first, "the index has no hub"),
+    }
+}
+
+enum Appended {
+    Done,
+    /// The page is no longer the one that its hub spoke of.
+    Moved,
+    Full,
+}
+
+fn append(index: &Index, page: NodePageRef, node: &NewNode) -> Appended {
+    match lock_node_page(index, page) {
+        None => Appended::Moved,
+        Some(mut guard) => {
+            if append_to(index, &mut guard, node) {
+                Appended::Done
+            } else {
+                Appended::Full
+            }
+        }
+    }
+}
+
+/// Locks a node page exclusively, if it still is the one that was meant.
+pub fn lock_node_page(index: &Index, page: NodePageRef) -> Option<PageGuard> {
+    let rel = index.rel;
+    if page.block == 0 || page.block >= rel.blocks() {
+        errors::raise_corrupted(&rel.name(), page.block, "a hub names a block beyond the end of the index");
+    }
+    let guard = PageGuard::read(rel, page.block, Access::Exclusive);
+    match kind(guard.body()) {
+        Ok(PageKind::Node) => {}
+        Ok(_) => return None,
+        Err(fault) => corrupted(rel, page.block, fault),
+    }
+    let nodes = parse_nodes(index, &guard);
+    let meant = nodes.generation() == page.generation;
+    meant.then_some(guard)
+}
+
+/// Reads a node page that must be sound, with sketches of this index's size.
+pub fn parse_nodes<'a>(index: &Index, guard: &'a PageGuard) -> NodePage<'a> {
+    let nodes =
+        NodePage::parse(guard.body()).unwrap_or_else(|fault| corrupted(index.rel, guard.block(), fault));
+    if nodes.sketch_bytes() != index.sketch_bytes() {
+        errors::raise_corrupted(
+            &index.rel.name(),
+            guard.block(),
+            "sketches of another size than the index's",
+        );
+    }
+    nodes
+}
+
+/// Appends to a locked page in one WAL record; false when it is full.
+pub fn append_to(index: &Index, guard: &mut PageGuard, node: &NewNode) -> bool {
+    let block = guard.block();
+    let nodes = parse_nodes(index, guard);
+    if nodes.count() >= nodes.capacity() {
+        return false;
+    }
+    let record = WalRecord::start(index.rel);
+    NodePageMut::parse(record.page(guard))
+        .and_then(|mut nodes| nodes.push(node.pointer, &node.sketch))
+        .unwrap_or_else(|fault| corrupted(index.rel, block, fault));
+    record.finish();
+    true
+}

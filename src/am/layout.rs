@@ -1,0 +1,238 @@
+//! From rows and their pages to the blocks of an index: what a build writes, and the centres of hubs.
+
+use super::options::Options;
+use crate::pg::buffer::BODY_BYTES;
+use crate::pg::{PageGuard, Rel};
+use leann_graph::PageSize;
+use leann_page::{
+    HeapPointer, HubPage, HubPageMut, HubRef, Meta, NO_PAGE, NewHub, NodePage, NodePageMut, PageError,
+    ParamsPage,
+};
+use leann_sketch::Sketcher;
+
+/// Links that a hub entry has room for.
+pub const MAX_LINKS: usize = 24;
+/// Directions of a hub's centre that are kept when the sketch is trained: its directions are sorted by variance, and
+/// the leading ones decide which page is near.
+pub const CENTRE_DIRECTIONS: usize = 160;
+/// Hubs at which a walk of a freshly built index starts.
+pub const ENTRY_HUBS: usize = 16;
+
+/// The centre of a page's nodes, as its hub keeps it.
+pub struct Centre {
+    /// Mean of the decoded sketches in the leading directions.
+    pub values: Vec<f32>,
+    /// Root mean square distance of the nodes to it.
+    pub spread: f32,
+}
+
+impl Centre {
+    /// The centre of these projected vectors, cut to `len` directions. Of no vectors: the origin.
+    pub fn of<'a>(vectors: impl Iterator<Item = &'a [f32]> + Clone, len: usize) -> Centre {
+        let mut values = vec![0.0f32; len];
+        let mut count = 0usize;
+        for vector in vectors.clone() {
+            values.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
+            count += 1;
+        }
+        let scale = 1.0 / count.max(1) as f32;
+        values.iter_mut().for_each(|value| *value *= scale);
+        let squares: f32 = vectors
+            .map(|vector| vector.iter().zip(&values).map(|(a, b)| (a - b) * (a - b)).sum::<f32>())
+            .sum();
+        Centre { spread: (squares * scale).sqrt(), values }
+    }
+}
+
+/// How many directions hub centres keep.
+pub fn centre_len(sketcher: &Sketcher) -> usize {
+    // The directions of an untrained sketch all count the same.
+    if sketcher.is_trained() { sketcher.directions().min(CENTRE_DIRECTIONS) } else { sketcher.directions() }
+}
+
+/// One node page before it has a block.
+pub struct NewPage {
+    pub nodes: Vec<(HeapPointer, Vec<u8>)>,
+    pub centre: Centre,
+    /// Positions of the linked pages in the list of pages.
+    pub links: Vec<u32>,
+}
+
+/// Everything that a fresh index consists of.
+pub struct Contents<'a> {
+    pub model: &'a str,
+    pub fingerprint: [u8; 32],
+    pub sketcher: &'a Sketcher,
+    pub seed: u64,
+    pub index_id: u64,
+    pub rows_trained: usize,
+    pub pages: Vec<NewPage>,
+    /// Positions of the entry hubs in `pages`.
+    pub entries: Vec<u32>,
+}
+
+/// Where each part begins: meta page, params pages, hub pages, node pages, in this order.
+struct Places {
+    params_pages: u32,
+    hubs_per_page: usize,
+    hub_pages: u32,
+}
+
+impl Places {
+    fn first_hub_page(&self) -> u32 {
+        1 + self.params_pages
+    }
+    fn node_page(&self, position: usize) -> u32 {
+        self.first_hub_page() + self.hub_pages + position as u32
+    }
+    fn hub(&self, position: usize) -> HubRef {
+        HubRef {
+            page: self.first_hub_page() + (position / self.hubs_per_page) as u32,
+            slot: (position % self.hubs_per_page) as u16,
+        }
+    }
+}
+
+impl Contents<'_> {
+    /// Writes the index into an empty fork, without WAL. Returns the number of blocks.
+    pub fn write(&self, rel: Rel, fork: pgrx::pg_sys::ForkNumber::Type) -> Result<u32, PageError> {
+        let params = if self.sketcher.is_trained() { self.sketcher.to_bytes() } else { Vec::new() };
+        let centre_len = centre_len(self.sketcher);
+        let hubs_per_page = HubPage::capacity_for(BODY_BYTES, centre_len, MAX_LINKS);
+        let places = Places {
+            params_pages: params.len().div_ceil(ParamsPage::chunk_capacity(BODY_BYTES)) as u32,
+            hubs_per_page,
+            hub_pages: self.pages.len().div_ceil(hubs_per_page.max(1)) as u32,
+        };
+        let mut writer = Writer { rel, fork, next: 0 };
+        writer.write(|body| self.meta(&places, &params).encode(body))?;
+        self.write_params(&mut writer, &params)?;
+        for page in 0..places.hub_pages {
+            writer.write(|body| self.hub_page(body, &places, page))?;
+        }
+        for (position, page) in self.pages.iter().enumerate() {
+            crate::pg::interrupts::check();
+            writer.write(|body| {
+                let mut nodes =
+                    NodePageMut::init(body, 1, self.sketcher.sketch_bytes(), places.hub(position))?;
+                page.nodes.iter().try_for_each(|(pointer, sketch)| nodes.push(*pointer, sketch))
+            })?;
+        }
+        Ok(writer.next)
+    }
+
+    fn meta(&self, places: &Places, params: &[u8]) -> Meta {
+        let rows: usize = self.pages.iter().map(|page| page.nodes.len()).sum();
+        Meta {
+            index_id: self.index_id,
+            model: self.model.to_string(),
+            fingerprint: self.fingerprint,
+            dim: self.sketcher.dim() as u32,
+            sketch_bytes: self.sketcher.sketch_bytes() as u16,
+            directions: self.sketcher.directions() as u16,
+            centre_len: centre_len(self.sketcher) as u16,
+            max_links: MAX_LINKS as u16,
+            trained: self.sketcher.is_trained(),
+            seed: self.seed,
+            rows_trained: self.rows_trained as u32,
+            params_first: if params.is_empty() { NO_PAGE } else { 1 },
+            params_len: params.len() as u32,
+            params_checksum: crc32fast::hash(params),
+            hub_first: places.first_hub_page(),
+            entry_hubs: self.entries.iter().map(|&position| places.hub(position as usize)).collect(),
+            rows_at_build: rows as u64,
+            nodes: rows as u64,
+            node_pages: self.pages.len() as u32,
+            hub_pages: places.hub_pages,
+            free_pages: 0,
+        }
+    }
+
+    fn write_params(&self, writer: &mut Writer, params: &[u8]) -> Result<(), PageError> {
+        let mut chunks = params.chunks(ParamsPage::chunk_capacity(BODY_BYTES)).peekable();
+        while let Some(chunk) = chunks.next() {
+            let next = if chunks.peek().is_some() { writer.next + 1 } else { NO_PAGE };
+            writer.write(|body| ParamsPage::init(body, next, chunk))?;
+        }
+        Ok(())
+    }
+
+    fn hub_page(&self, body: &mut [u8], places: &Places, page: u32) -> Result<(), PageError> {
+        let mut hubs = HubPageMut::init(body, 0, centre_len(self.sketcher), MAX_LINKS)?;
+        if page + 1 < places.hub_pages {
+            hubs.set_next(places.first_hub_page() + page + 1);
+        }
+        let first = page as usize * places.hubs_per_page;
+        for (slot, position) in (first..self.pages.len()).take(places.hubs_per_page).enumerate() {
+            let node_page = &self.pages[position];
+            let links: Vec<HubRef> = node_page.links.iter().map(|&to| places.hub(to as usize)).collect();
+            let hub = NewHub {
+                node_block: places.node_page(position),
+                node_generation: 1,
+                spread: node_page.centre.spread,
+                centre: &node_page.centre.values,
+                links: &links,
+            };
+            hubs.put(slot as u16, &hub)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends blocks to a fork.
+struct Writer {
+    rel: Rel,
+    fork: pgrx::pg_sys::ForkNumber::Type,
+    next: u32,
+}
+
+impl Writer {
+    fn write(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<(), PageError>) -> Result<(), PageError> {
+        let mut body = vec![0; BODY_BYTES];
+        fill(&mut body)?;
+        let mut page = PageGuard::extend(self.rel, self.fork);
+        assert_eq!(page.block(), self.next, "a build writes into an empty fork");
+        page.write_unlogged(&body);
+        if self.fork == pgrx::pg_sys::ForkNumber::INIT_FORKNUM {
+            page.log_whole();
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// The contents of an index over no rows: one hub, one empty node page, an untrained sketch.
+pub fn empty<'a>(
+    model: &'a str,
+    fingerprint: [u8; 32],
+    sketcher: &'a Sketcher,
+    seed: u64,
+    index_id: u64,
+) -> Contents<'a> {
+    let page = NewPage {
+        nodes: Vec::new(),
+        centre: Centre::of(std::iter::empty(), centre_len(sketcher)),
+        links: Vec::new(),
+    };
+    Contents {
+        model,
+        fingerprint,
+        sketcher,
+        seed,
+        index_id,
+        rows_trained: 0,
+        pages: vec![page],
+        entries: vec![0],
+    }
+}
+
+/// How full a bulk build makes pages: the fill factor on average, no page beyond its capacity.
+pub fn bulk_size(sketch_bytes: usize, options: &Options) -> PageSize {
+    let capacity = node_capacity(sketch_bytes);
+    PageSize { fill: (capacity * options.fill_percent as usize / 100).max(1), capacity }
+}
+
+/// Nodes that fit on a page.
+pub fn node_capacity(sketch_bytes: usize) -> usize {
+    NodePage::capacity_for(BODY_BYTES, sketch_bytes)
+}

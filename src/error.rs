@@ -1,0 +1,135 @@
+//! The one error type of the extension: what a client is told, with its SQLSTATE and a hint at what to do about it.
+//!
+//! Everything below the SQL functions returns `Result`; only the functions themselves raise. So no lock, borrow or
+//! buffer of ours is ever held where Postgres unwinds.
+
+use leann_embed::EmbedError;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A message, its SQLSTATE, and optionally a detail and a hint.
+#[derive(Debug)]
+pub struct Error(Box<Report>);
+
+#[derive(Debug)]
+struct Report {
+    code: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Error {
+    pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Error {
+        Error(Box::new(Report { code, message: message.into(), detail: None, hint: None }))
+    }
+
+    /// A value or setting that the caller chose and that cannot be served (22023).
+    pub fn invalid(message: impl Into<String>) -> Error {
+        Error::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> Error {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Raises the error in Postgres, which ends the statement.
+    #[track_caller]
+    pub fn raise(self) -> ! {
+        let Report { code, message, detail, hint } = *self.0;
+        let mut report = ErrorReport::new(code, message, "leann");
+        if let Some(detail) = detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = hint {
+            report = report.set_hint(hint);
+        }
+        report.report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+}
+
+/// The step from `Result` to the way Postgres reports errors, for the outermost function only.
+pub trait OrRaise<T> {
+    fn or_raise(self) -> T;
+}
+
+impl<T> OrRaise<T> for Result<T> {
+    #[track_caller]
+    fn or_raise(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(error) => error.raise(),
+        }
+    }
+}
+
+impl From<pgrx::spi::SpiError> for Error {
+    fn from(error: pgrx::spi::SpiError) -> Error {
+        Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, error.to_string())
+    }
+}
+
+/// The name by which a user knows a model is that of its folder.
+fn folder_name(path: &std::path::Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+impl From<EmbedError> for Error {
+    /// Paths are left out: where the server keeps its files is for administrators, who can read the settings that the
+    /// hints name.
+    fn from(error: EmbedError) -> Error {
+        use PgSqlErrorCode::*;
+        const LIBRARY_HINT: &str = "Install ONNX Runtime (\"make install\" does), or set leann.onnxruntime_library to \
+                                    the path of libonnxruntime.so.";
+        const MODEL_HINT: &str = "Put the model's folder into leann.model_dir under that name. The view leann.models \
+                                  lists what the server sees there.";
+        const FILE_HINT: &str = "The view leann.models lists the models that the server sees, and what is wrong with \
+                                 them.";
+        match error {
+            EmbedError::LibraryMissing { .. } => {
+                Error::new(ERRCODE_UNDEFINED_FILE, "the ONNX Runtime library is not installed").hint(LIBRARY_HINT)
+            }
+            EmbedError::LibraryUnusable { reason, .. } => {
+                Error::new(ERRCODE_SYSTEM_ERROR, "the ONNX Runtime library cannot be used")
+                    .detail(reason)
+                    .hint(LIBRARY_HINT)
+            }
+            EmbedError::ProviderMissing { provider, reason } => Error::new(
+                ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("the ONNX Runtime library has no execution provider \"{provider}\""),
+            )
+            .detail(reason)
+            .hint("Set leann.execution_provider to \"cpu\", or leann.onnxruntime_library to a build that has it."),
+            EmbedError::ModelMissing { path, reason } => {
+                let name = folder_name(&path);
+                Error::new(ERRCODE_UNDEFINED_OBJECT, format!("model \"{name}\" does not exist"))
+                    .detail(reason)
+                    .hint(MODEL_HINT)
+            }
+            EmbedError::ModelFile { path, reason } => {
+                let file = folder_name(&path);
+                Error::new(ERRCODE_CONFIG_FILE_ERROR, format!("file \"{file}\" of the model cannot be used"))
+                    .detail(reason)
+                    .hint(FILE_HINT)
+            }
+            error @ EmbedError::Unsupported { .. } => {
+                Error::new(ERRCODE_FEATURE_NOT_SUPPORTED, error.to_string()).hint(FILE_HINT)
+            }
+            error @ EmbedError::Threads { .. } => {
+                Error::new(ERRCODE_INSUFFICIENT_RESOURCES, error.to_string()).hint("Lower leann.threads.")
+            }
+            EmbedError::Stopped => Error::new(ERRCODE_QUERY_CANCELED, "embedding was stopped"),
+            error => Error::new(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, error.to_string()),
+        }
+    }
+}

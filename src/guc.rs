@@ -1,0 +1,320 @@
+//! The settings of the extension, as `pg_settings` shows them, and what they mean to the rest of it.
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::ptr;
+
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+
+use crate::model;
+
+/// What a scan does with a row that turns out nearer than one already given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum IterativeScan {
+    #[name = c"strict_order"]
+    StrictOrder,
+    #[name = c"relaxed_order"]
+    RelaxedOrder,
+}
+
+/// Where ONNX Runtime runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum ExecutionProvider {
+    #[name = c"cpu"]
+    Cpu,
+    #[name = c"cuda"]
+    Cuda,
+}
+
+/// Planner cost of one recompute in the install script: the COST of the distance functions, in units of
+/// cpu_operator_cost (0.0025 by default), comes to the same.
+const RECOMPUTE_COST: f64 = 250.0;
+
+static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(64);
+static PATIENCE: GucSetting<i32> = GucSetting::<i32>::new(32);
+static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(0.35);
+static MAX_RECOMPUTE: GucSetting<i32> = GucSetting::<i32>::new(0);
+static RECOMPUTE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(4);
+static ITERATIVE_SCAN: GucSetting<IterativeScan> =
+    GucSetting::<IterativeScan>::new(IterativeScan::StrictOrder);
+static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4096);
+static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
+    GucSetting::<ExecutionProvider>::new(ExecutionProvider::Cpu);
+static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static MODEL_DIR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static DEFAULT_MODEL: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
+static RECOMPUTE_COST_SETTING: GucSetting<f64> = GucSetting::<f64>::new(RECOMPUTE_COST);
+
+/// Candidates that a scan's walk keeps.
+pub fn ef_search() -> usize {
+    EF_SEARCH.get() as usize
+}
+
+/// Node pages in a row without a new candidate that end the walk.
+pub fn patience() -> usize {
+    PATIENCE.get() as usize
+}
+
+/// Standard errors taken off an estimated distance before rows are put in order.
+pub fn rerank_z() -> f64 {
+    RERANK_Z.get()
+}
+
+/// Most recomputes of one scan; 0 is no cap.
+pub fn max_recompute() -> usize {
+    MAX_RECOMPUTE.get() as usize
+}
+
+/// Rows recomputed together in a scan.
+pub fn recompute_batch() -> usize {
+    RECOMPUTE_BATCH.get() as usize
+}
+
+pub fn iterative_scan() -> IterativeScan {
+    ITERATIVE_SCAN.get()
+}
+
+/// Bytes the embedding cache of a session may take.
+pub fn cache_bytes() -> usize {
+    CACHE_SIZE.get() as usize * 1024
+}
+
+/// Threads that may embed at once: the setting, or all cores that this process may use.
+pub fn threads() -> usize {
+    match THREADS.get() {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+        threads => threads as usize,
+    }
+}
+
+pub fn execution_provider() -> &'static str {
+    match EXECUTION_PROVIDER.get() {
+        ExecutionProvider::Cpu => "cpu",
+        ExecutionProvider::Cuda => "cuda",
+    }
+}
+
+/// The ONNX Runtime library: the setting, or `leann/libonnxruntime.so` beside the server's other libraries.
+pub fn onnxruntime_library() -> PathBuf {
+    path(&ONNXRUNTIME_LIBRARY).unwrap_or_else(|| {
+        // SAFETY: pkglib_path is a NUL-terminated array that the postmaster filled before any extension was loaded.
+        let lib = unsafe { CStr::from_ptr((&raw const pg_sys::pkglib_path).cast::<c_char>()) };
+        PathBuf::from(OsStr::from_bytes(lib.to_bytes())).join("leann/libonnxruntime.so")
+    })
+}
+
+/// The folder that holds the models' folders: the setting, or `leann/models` in the server's share directory.
+pub fn model_dir() -> PathBuf {
+    path(&MODEL_DIR).unwrap_or_else(|| {
+        let mut share: [c_char; pg_sys::MAXPGPATH as usize] = [0; pg_sys::MAXPGPATH as usize];
+        // SAFETY: my_exec_path is NUL-terminated, and get_share_path writes at most MAXPGPATH bytes.
+        let share = unsafe {
+            pg_sys::get_share_path((&raw const pg_sys::my_exec_path).cast::<c_char>(), share.as_mut_ptr());
+            CStr::from_ptr(share.as_ptr())
+        };
+        PathBuf::from(OsStr::from_bytes(share.to_bytes())).join("leann/models")
+    })
+}
+
+/// The model of an embedding that names none. The check hook has seen to it that the name is well formed.
+pub fn default_model() -> String {
+    DEFAULT_MODEL.get().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What the planner takes one recompute to cost, in its own units.
+pub fn recompute_cost() -> f64 {
+    RECOMPUTE_COST_SETTING.get()
+}
+
+fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
+    let value = setting.get()?;
+    (!value.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(value.to_bytes())))
+}
+
+/// Defines every setting. Called once, from `_PG_init`.
+pub fn register() {
+    search_settings();
+    model_settings();
+    file_settings();
+    // SAFETY: a plain call with a constant; from here on `SET leann.misspelt = …` is an error.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"leann".as_ptr()) };
+}
+
+fn search_settings() {
+    use GucContext::Userset;
+    let none = GucFlags::default();
+    GucRegistry::define_int_guc(
+        c"leann.ef_search",
+        c"Sets the number of candidates that the walk of an index scan keeps.",
+        c"Higher values find more of the nearest rows and read more node pages.",
+        &EF_SEARCH,
+        1,
+        10_000,
+        Userset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"leann.patience",
+        c"Sets after how many node pages in a row that bring no new candidate a walk ends.",
+        c"Higher values find more of the nearest rows and read more node pages.",
+        &PATIENCE,
+        1,
+        10_000,
+        Userset,
+        none,
+    );
+    GucRegistry::define_float_guc(
+        c"leann.rerank_z",
+        c"Sets how many standard errors nearer than estimated a row is taken to be when rows are put in order.",
+        c"Higher values recompute more rows and miss fewer; negative values recompute fewer.",
+        &RERANK_Z, -4.0, 8.0, Userset, none,
+    );
+    GucRegistry::define_int_guc(
+        c"leann.max_recompute",
+        c"Sets the most rows that one index scan recomputes.",
+        c"Rows beyond it follow in the order of their estimated distances. 0 sets no limit.",
+        &MAX_RECOMPUTE,
+        0,
+        i32::MAX,
+        Userset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"leann.recompute_batch",
+        c"Sets how many rows an index scan recomputes at a time.",
+        c"Larger batches use more threads and suit a GPU, but may recompute rows that were not needed.",
+        &RECOMPUTE_BATCH,
+        1,
+        1024,
+        Userset,
+        none,
+    );
+    GucRegistry::define_enum_guc(
+        c"leann.iterative_scan",
+        c"Sets what an index scan does with a row that turns out nearer than one already returned.",
+        c"strict_order leaves the row out, so that distances never decrease; relaxed_order returns it late.",
+        &ITERATIVE_SCAN,
+        Userset,
+        none,
+    );
+    GucRegistry::define_float_guc(
+        c"leann.recompute_cost",
+        c"Sets the planner's estimate of the cost of recomputing one row in an index scan.",
+        c"In the planner's units, as seq_page_cost is.",
+        &RECOMPUTE_COST_SETTING,
+        0.0,
+        1e10,
+        Userset,
+        GucFlags::EXPLAIN,
+    );
+}
+
+fn model_settings() {
+    GucRegistry::define_int_guc(
+        c"leann.cache_size",
+        c"Sets the memory that each session uses to keep embeddings.",
+        c"A row whose embedding is kept is not recomputed. 4 MB hold about 2500 embeddings of 384 dimensions.",
+        &CACHE_SIZE, 64, i32::MAX, GucContext::Userset, GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"leann.threads",
+        c"Sets the number of threads that compute embeddings in a session.",
+        c"0 uses all cores.",
+        &THREADS,
+        0,
+        1024,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    // SAFETY: the hook is guarded against panics.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"leann.default_model",
+            c"Sets the model of embeddings that name none.",
+            c"The name of a folder in leann.model_dir. An index keeps the model that it was created with.",
+            &DEFAULT_MODEL,
+            GucContext::Userset,
+            GucFlags::default(),
+            Some(check_model_name),
+            None,
+            None,
+        );
+    }
+    GucRegistry::define_enum_guc(
+        c"leann.execution_provider",
+        c"Sets where models run.",
+        c"cuda needs an ONNX Runtime library that was built with it.",
+        &EXECUTION_PROVIDER,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+fn file_settings() {
+    // SAFETY: the hook is guarded against panics.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"leann.onnxruntime_library",
+            c"Sets the path of the ONNX Runtime library.",
+            c"Empty means leann/libonnxruntime.so in the server's library directory. A session that has loaded a library \
+              keeps it.",
+            &ONNXRUNTIME_LIBRARY, GucContext::Suset, GucFlags::SUPERUSER_ONLY, Some(check_path), None, None,
+        );
+        GucRegistry::define_string_guc_with_hooks(
+            c"leann.model_dir",
+            c"Sets the folder that holds the folders of models.",
+            c"Empty means leann/models in the server's share directory.",
+            &MODEL_DIR,
+            GucContext::Suset,
+            GucFlags::SUPERUSER_ONLY,
+            Some(check_path),
+            None,
+            None,
+        );
+    }
+}
+
+/// Check hook of `leann.default_model`.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_model_name(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: Postgres passes a pointer to the new value, which is a C string or null.
+    let value = unsafe { if (*value).is_null() { c"" } else { CStr::from_ptr(*value) } };
+    match value.to_str().map_err(|_| "is not valid UTF-8").and_then(model::check_name) {
+        Ok(()) => true,
+        Err(reason) => reject(&format!("A model name {reason}.")),
+    }
+}
+
+/// Check hook of the settings that hold a path: absolute, for a relative one would start in the data directory.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_path(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: Postgres passes a pointer to the new value, which is a C string or null.
+    let value = unsafe { if (*value).is_null() { c"" } else { CStr::from_ptr(*value) } };
+    if value.is_empty() || value.to_bytes()[0] == b'/' {
+        return true;
+    }
+    reject("The path must be absolute, or empty for the default.")
+}
+
+/// What the macro GUC_check_errdetail does: leaves a detail for the error that Postgres raises about the value.
+fn reject(detail: &str) -> bool {
+    let detail = CString::new(detail).unwrap_or_default();
+    // SAFETY: both functions copy what they are given, and "%s" takes exactly one C string.
+    unsafe {
+        pg_sys::pre_format_elog_string(0 as c_int, ptr::null());
+        pg_sys::GUC_check_errdetail_string = pg_sys::format_elog_string(c"%s".as_ptr(), detail.as_ptr());
+    }
+    false
+}

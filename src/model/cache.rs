@@ -1,0 +1,65 @@
+//! The embeddings that this session computed last: a bounded store, least recently used out first.
+//!
+//! A key is a hash of the model's fingerprint, the role and the text, so an entry can never be stale: another text,
+//! another role or another model is another key. At 128 bits two texts that collide are not to be feared.
+
+use std::rc::Rc;
+
+use leann_embed::Role;
+use lru::LruCache;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Key([u8; 16]);
+
+impl Key {
+    pub fn new(fingerprint: &[u8; 32], role: Role, text: &str) -> Key {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(fingerprint);
+        hasher.update(&[match role {
+            Role::Query => 1,
+            Role::Passage => 2,
+        }]);
+        hasher.update(text.as_bytes());
+        let mut key = [0; 16];
+        hasher.finalize_xof().fill(&mut key);
+        Key(key)
+    }
+}
+
+pub struct Cache {
+    entries: LruCache<Key, Rc<[f32]>>,
+    bytes: usize,
+}
+
+/// What an entry takes beside its numbers: key, list links, hash slot, reference count, allocator's share.
+const ENTRY_BYTES: usize = 112;
+
+fn bytes_of(embedding: &[f32]) -> usize {
+    ENTRY_BYTES + size_of_val(embedding)
+}
+
+impl Cache {
+    pub fn new() -> Cache {
+        Cache { entries: LruCache::unbounded(), bytes: 0 }
+    }
+
+    pub fn get(&mut self, key: &Key) -> Option<Rc<[f32]>> {
+        self.entries.get(key).cloned()
+    }
+
+    /// Keeps an embedding, and lets go of those unused the longest until all fit into `limit` bytes.
+    pub fn put(&mut self, key: Key, embedding: Rc<[f32]>, limit: usize) {
+        self.bytes += bytes_of(&embedding);
+        if let Some(old) = self.entries.put(key, embedding) {
+            self.bytes -= bytes_of(&old);
+        }
+        while self.bytes > limit {
+            let Some((_, oldest)) = self.entries.pop_lru() else { break };
+            self.bytes -= bytes_of(&oldest);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Cache::new();
+    }
+}

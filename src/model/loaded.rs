@@ -1,0 +1,192 @@
+//! Models that this session has loaded, and how texts go through them.
+//!
+//! A model is loaded when it is first needed and kept until its folder changes. Nothing of a failed attempt is kept, so
+//! that the statement after the one that mends a setting or a folder works.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use leann_embed::{EmbedError, Embedded, Library, LoadOptions, Model, ModelSpec, Role};
+use pgrx::prelude::*;
+
+use super::cache::Key;
+use super::{CACHE, COUNTERS, interrupts};
+use crate::error::{Error, Result};
+use crate::guc;
+
+/// A model ready for use. Holding one keeps the session with that very model.
+pub struct Loaded {
+    model: Model,
+}
+
+/// A loaded model and what its folder looked like then.
+struct Known {
+    loaded: Rc<Loaded>,
+    identity: u64,
+    /// Start of the statement in which the folder was last looked at.
+    seen_at: pg_sys::TimestampTz,
+}
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<(PathBuf, &'static str), Known>> = RefCell::new(HashMap::new());
+}
+
+/// The model of that name, loaded if need be. Its folder is looked at once in each statement: a folder that was
+/// replaced is loaded anew in the next one, never in the midst of one.
+pub fn get(name: &str) -> Result<Rc<Loaded>> {
+    super::require_name(name)?;
+    let model_dir = guc::model_dir();
+    let dir = model_dir.join(name);
+    let provider = guc::execution_provider();
+    // SAFETY: reads a variable of this process.
+    let now = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    let key = (dir, provider);
+
+    if let Some(loaded) = KNOWN.with_borrow(|known| {
+        known.get(&key).filter(|known| known.seen_at == now).map(|known| known.loaded.clone())
+    }) {
+        return Ok(loaded);
+    }
+    let identity = identity(&key.0);
+    let unchanged = KNOWN.with_borrow_mut(|known| match known.entry(key.clone()) {
+        Entry::Occupied(mut entry) if Some(entry.get().identity) == identity => {
+            entry.get_mut().seen_at = now;
+            Some(entry.get().loaded.clone())
+        }
+        Entry::Occupied(entry) => {
+            entry.remove();
+            None
+        }
+        Entry::Vacant(_) => None,
+    });
+    if let Some(loaded) = unchanged {
+        return Ok(loaded);
+    }
+    let loaded = Rc::new(load(&model_dir, name, provider)?);
+    if let Some(identity) = identity {
+        let known = Known { loaded: loaded.clone(), identity, seen_at: now };
+        KNOWN.with_borrow_mut(|all| all.insert(key, known));
+    }
+    Ok(loaded)
+}
+
+fn load(model_dir: &Path, name: &str, provider: &str) -> Result<Loaded> {
+    let spec = ModelSpec::find(model_dir, name)?;
+    let options = LoadOptions { execution_provider: provider.to_owned() };
+    // The library starts threads of its own when it is loaded and when it makes a session.
+    let model = interrupts::signals_blocked(|| {
+        let library = Library::load(&guc::onnxruntime_library())?;
+        Model::load(library, &spec, &options)
+    })?;
+    Ok(Loaded { model })
+}
+
+/// A number that changes when a file in the folder does: from the names, inodes, sizes and times of all of them. `None`
+/// if the folder cannot be read.
+fn identity(dir: &Path) -> Option<u64> {
+    fn add(dir: &Path, levels: usize, hasher: &mut DefaultHasher) -> std::io::Result<()> {
+        let mut entries = std::fs::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()?;
+        entries.sort_by_key(|entry| entry.file_name());
+        for entry in entries {
+            let Ok(data) = std::fs::metadata(entry.path()) else { continue };
+            entry.file_name().hash(hasher);
+            (data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec()).hash(hasher);
+            if data.is_dir() && levels > 0 {
+                add(&entry.path(), levels - 1, hasher)?;
+            }
+        }
+        Ok(())
+    }
+    // A model's files lie in its folder and one level below (onnx/, 1_Pooling/).
+    let mut hasher = DefaultHasher::new();
+    add(dir, 1, &mut hasher).ok()?;
+    Some(hasher.finish())
+}
+
+impl Loaded {
+    pub fn name(&self) -> &str {
+        self.model.name()
+    }
+
+    /// Dimensions of its embeddings.
+    pub fn dim(&self) -> usize {
+        self.model.dim()
+    }
+
+    /// Tokens of a text that it reads; what follows is cut off.
+    pub fn max_tokens(&self) -> usize {
+        self.model.max_tokens()
+    }
+
+    /// Hash of the model's weights, tokenizer and settings: two models with the same give the same embeddings.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.model.fingerprint()
+    }
+
+    /// Embeds texts, in their order, each of unit length. What the cache has is not computed, nor is a text twice.
+    pub fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Rc<[f32]>>> {
+        let fingerprint = self.fingerprint();
+        let keys: Vec<Key> = texts.iter().map(|text| Key::new(&fingerprint, role, text)).collect();
+        let mut found: HashMap<Key, Rc<[f32]>> = HashMap::new();
+        let mut missing: Vec<(Key, &str)> = Vec::new();
+        CACHE.with_borrow_mut(|cache| {
+            let mut asked = std::collections::HashSet::new();
+            for (key, text) in keys.iter().zip(texts) {
+                if !asked.insert(*key) {
+                    continue;
+                }
+                match cache.get(key) {
+                    Some(embedding) => drop(found.insert(*key, embedding)),
+                    None => missing.push((*key, text)),
+                }
+            }
+        });
+        if !missing.is_empty() {
+            let misses: Vec<&str> = missing.iter().map(|(_, text)| *text).collect();
+            let vectors = self.compute(role, &misses)?;
+            let limit = guc::cache_bytes();
+            CACHE.with_borrow_mut(|cache| {
+                for ((key, _), vector) in missing.iter().zip(vectors.chunks_exact(self.dim())) {
+                    let embedding: Rc<[f32]> = Rc::from(vector);
+                    cache.put(*key, embedding.clone(), limit);
+                    found.insert(*key, embedding);
+                }
+            });
+        }
+        count(|counters| counters.cache_hits += (texts.len() - missing.len()) as u64);
+        Ok(keys.iter().map(|key| found[key].clone()).collect())
+    }
+
+    /// Embeds texts into one row-major matrix, past the cache: for a build, which meets each row once.
+    pub fn compute(&self, role: Role, texts: &[&str]) -> Result<Vec<f32>> {
+        let begin = Instant::now();
+        let result = interrupts::interruptible(
+            guc::threads(),
+            |result: &Result<Embedded, EmbedError>| matches!(result, Err(EmbedError::Stopped)),
+            |job| self.model.embed(texts, role, job),
+        );
+        let embedded = result.map_err(Error::from)?;
+        count(|counters| {
+            match role {
+                Role::Query => counters.queries += texts.len() as u64,
+                Role::Passage => counters.recomputes += texts.len() as u64,
+            }
+            counters.batches += embedded.batches as u64;
+            counters.truncated += embedded.truncated as u64;
+            counters.model_ms += begin.elapsed().as_secs_f64() * 1e3;
+        });
+        Ok(embedded.vectors)
+    }
+}
+
+fn count(add: impl FnOnce(&mut super::Counters)) {
+    let mut counters = COUNTERS.get();
+    add(&mut counters);
+    COUNTERS.set(counters);
+}

@@ -1,0 +1,88 @@
+//! Models in a backend: which there are, the ones this session has loaded, and the embeddings it computed last.
+//!
+//! `embed` is all that most callers need. A scan or a build takes a `Loaded` from `get` and keeps it, so that all its
+//! embeddings come from the same model even if the model's folder is replaced meanwhile.
+
+mod cache;
+mod interrupts;
+mod listing;
+mod loaded;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use leann_embed::Role;
+
+use crate::error::{Error, Result};
+use crate::guc;
+use cache::Cache;
+
+pub use interrupts::signals_blocked;
+pub use listing::list;
+pub use loaded::{Loaded, get};
+
+/// Longest name of a model, in bytes: what most file systems allow a folder.
+const MAX_NAME: usize = 255;
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::new(Cache::new());
+    static COUNTERS: Cell<Counters> = const { Cell::new(Counters::ZERO) };
+}
+
+/// What this session's models have done since it began. A caller takes the difference of two readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Texts embedded in the passage role.
+    pub recomputes: u64,
+    /// Texts embedded in the query role.
+    pub queries: u64,
+    /// Texts whose embedding was at hand: in the cache, or asked for twice in one call.
+    pub cache_hits: u64,
+    /// Runs of a model.
+    pub batches: u64,
+    /// Texts that were longer than their model reads and were cut.
+    pub truncated: u64,
+    /// Milliseconds spent waiting for models, loading not counted.
+    pub model_ms: f64,
+}
+
+impl Counters {
+    const ZERO: Counters =
+        Counters { recomputes: 0, queries: 0, cache_hits: 0, batches: 0, truncated: 0, model_ms: 0.0 };
+}
+
+pub fn counters() -> Counters {
+    COUNTERS.get()
+}
+
+/// Embeds texts with the model of that name; the result is in their order. Unit-length vectors.
+pub fn embed(model: &str, role: Role, texts: &[&str]) -> Result<Vec<Rc<[f32]>>> {
+    get(model)?.embed(role, texts)
+}
+
+/// The model of an embedding that names none.
+pub fn default_name() -> String {
+    guc::default_model()
+}
+
+/// Forgets every embedding that this session has kept.
+pub fn clear_cache() {
+    CACHE.with_borrow_mut(Cache::clear);
+}
+
+/// Whether `name` can be the name of a model: one plain folder name. The error is a predicate: "must not be empty".
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    match name {
+        "" => Err("must not be empty"),
+        _ if name.len() > MAX_NAME => Err("must not be longer than 255 bytes"),
+        _ if name.starts_with('.') => Err("must not begin with a dot"),
+        _ if name.contains(['/', '\\']) => Err("must not contain a slash"),
+        _ if name.contains(char::is_control) => Err("must not contain control characters"),
+        _ => Ok(()),
+    }
+}
+
+/// `check_name` as an error for a client.
+pub fn require_name(name: &str) -> Result<()> {
+    check_name(name).map_err(|reason| Error::invalid(format!("a model name {reason}")))
+}

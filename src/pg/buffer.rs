@@ -1,0 +1,158 @@
+//! Pages in shared buffers: pinned and locked while the guard lives, the body lent as a byte slice.
+
+use super::relation::Rel;
+use pgrx::pg_sys;
+
+/// Bytes of a page before its body: the server's page header.
+pub const HEADER_BYTES: usize = 24;
+/// Bytes of a page's body.
+pub const BODY_BYTES: usize = pg_sys::BLCKSZ as usize - HEADER_BYTES;
+
+/// How a page's buffer is locked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Share,
+    Exclusive,
+}
+
+/// A page that is pinned and locked until the guard is dropped.
+pub struct PageGuard {
+    buffer: pg_sys::Buffer,
+    block: u32,
+    access: Access,
+}
+
+impl PageGuard {
+    /// Reads and locks a block of the main fork. `block` must be below the relation's length; one beyond it is an
+    /// error of the server, reported as corruption by it. Callers check block numbers that come from pages first.
+    pub fn read(rel: Rel, block: u32, access: Access) -> PageGuard {
+        assert!(block != pg_sys::InvalidBlockNumber, "the invalid block number would extend the relation");
+        // SAFETY: the relation is open; RBM_NORMAL with no strategy is a plain read.
+        let buffer = unsafe {
+            pg_sys::ReadBufferExtended(
+                rel.raw(),
+                pg_sys::ForkNumber::MAIN_FORKNUM,
+                block,
+                pg_sys::ReadBufferMode::RBM_NORMAL,
+                std::ptr::null_mut(),
+            )
+        };
+        let mode = match access {
+            Access::Share => pg_sys::BUFFER_LOCK_SHARE,
+            Access::Exclusive => pg_sys::BUFFER_LOCK_EXCLUSIVE,
+        };
+        // SAFETY: the buffer is pinned by the read above.
+        unsafe { pg_sys::LockBuffer(buffer, mode as i32) };
+        PageGuard { buffer, block, access }
+    }
+
+    /// Reads a block and locks it exclusively if nobody else holds it. For pages that the free space map names, which
+    /// it may do wrongly: waiting there could deadlock.
+    pub fn try_exclusive(rel: Rel, block: u32) -> Option<PageGuard> {
+        assert!(block != pg_sys::InvalidBlockNumber);
+        // SAFETY: as in `read`.
+        unsafe {
+            let buffer = pg_sys::ReadBufferExtended(
+                rel.raw(),
+                pg_sys::ForkNumber::MAIN_FORKNUM,
+                block,
+                pg_sys::ReadBufferMode::RBM_NORMAL,
+                std::ptr::null_mut(),
+            );
+            if pg_sys::ConditionalLockBuffer(buffer) {
+                Some(PageGuard { buffer, block, access: Access::Exclusive })
+            } else {
+                pg_sys::ReleaseBuffer(buffer);
+                None
+            }
+        }
+    }
+
+    /// Adds a zeroed block at the end of a fork, locked exclusively.
+    pub fn extend(rel: Rel, fork: pg_sys::ForkNumber::Type) -> PageGuard {
+        // SAFETY: the relation is open and locked for writing by the caller's statement; the extension lock keeps two
+        // backends from adding the same block.
+        unsafe {
+            pg_sys::LockRelationForExtension(rel.raw(), pg_sys::ExclusiveLock as i32);
+            let buffer = pg_sys::ReadBufferExtended(
+                rel.raw(),
+                fork,
+                pg_sys::InvalidBlockNumber, // P_NEW
+                pg_sys::ReadBufferMode::RBM_NORMAL,
+                std::ptr::null_mut(),
+            );
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
+            pg_sys::UnlockRelationForExtension(rel.raw(), pg_sys::ExclusiveLock as i32);
+            let block = pg_sys::BufferGetBlockNumber(buffer);
+            PageGuard { buffer, block, access: Access::Exclusive }
+        }
+    }
+
+    pub fn block(&self) -> u32 {
+        self.block
+    }
+
+    pub(super) fn buffer(&self) -> pg_sys::Buffer {
+        debug_assert!(self.access == Access::Exclusive, "a page is changed under the exclusive lock only");
+        self.buffer
+    }
+
+    /// The page's body.
+    pub fn body(&self) -> &[u8] {
+        // SAFETY: the buffer is pinned and locked, so its BLCKSZ bytes stay put and nobody writes to them while the
+        // returned borrow of the guard lives.
+        unsafe {
+            let page = pg_sys::BufferGetPage(self.buffer) as *const u8;
+            std::slice::from_raw_parts(page.add(HEADER_BYTES), BODY_BYTES)
+        }
+    }
+
+    /// Writes a whole body without WAL and marks the buffer dirty: for builds, which log all their pages at the end.
+    pub fn write_unlogged(&mut self, body: &[u8]) {
+        assert!(self.access == Access::Exclusive && body.len() == BODY_BYTES);
+        // SAFETY: the buffer is pinned and exclusively locked by this guard.
+        unsafe {
+            let page = pg_sys::BufferGetPage(self.buffer);
+            init_page(page);
+            std::ptr::copy_nonoverlapping(body.as_ptr(), (page as *mut u8).add(HEADER_BYTES), BODY_BYTES);
+            pg_sys::MarkBufferDirty(self.buffer);
+        }
+    }
+
+    /// WAL-logs the whole page: for pages written with `write_unlogged` outside a build (the init fork).
+    pub fn log_whole(&self) {
+        // SAFETY: the buffer is pinned and exclusively locked; log_newpage_buffer wants a critical section around it
+        // only so that a failure to log becomes a PANIC rather than a dirty page without WAL; the init fork is
+        // rewritten from scratch if the statement fails, so a plain error is right here.
+        unsafe {
+            pg_sys::CritSectionCount += 1;
+            pg_sys::log_newpage_buffer(self.buffer, false);
+            pg_sys::CritSectionCount -= 1;
+        }
+    }
+}
+
+impl Drop for PageGuard {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: pinned and locked by this guard, released once. (While unwinding, see `pg`'s module text.)
+            unsafe { pg_sys::UnlockReleaseBuffer(self.buffer) };
+        }
+    }
+}
+
+/// Makes an empty page whose body fills it, with no hole: generic WAL looks at the bytes below `pd_lower` and above
+/// `pd_upper` only.
+///
+/// # Safety
+/// `page` points to BLCKSZ writable bytes.
+pub(super) unsafe fn init_page(page: pg_sys::Page) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        pg_sys::PageInit(page, pg_sys::BLCKSZ as usize, 0);
+        let header = page as *mut pg_sys::PageHeaderData;
+        (*header).pd_lower = pg_sys::BLCKSZ as u16;
+        (*header).pd_upper = pg_sys::BLCKSZ as u16;
+        (*header).pd_special = pg_sys::BLCKSZ as u16;
+    }
+}

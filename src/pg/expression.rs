@@ -1,0 +1,70 @@
+//! What an index's definition says about its model: the constant second argument of `embedding_of`, if there is one.
+
+use super::relation::Rel;
+use pgrx::{FromDatum, PgList, pg_sys};
+use std::ffi::CStr;
+
+/// What an index is defined on.
+pub enum Definition {
+    /// An expression with `embedding_of(…, 'model')` in it.
+    Model(String),
+    /// An expression of type `embedding` that names no model.
+    Default,
+}
+
+/// Reads the definition of `index`. An expression with several differing models counts as its first.
+pub fn definition(index: Rel) -> Definition {
+    // SAFETY: the relation is open; the list and its nodes are copies in the current context.
+    unsafe {
+        let expressions = PgList::<pg_sys::Node>::from_pg(pg_sys::RelationGetIndexExpressions(index.raw()));
+        for node in expressions.iter_ptr() {
+            let mut found: Option<String> = None;
+            find_model(node, &raw mut found as *mut std::ffi::c_void);
+            if let Some(model) = found {
+                return Definition::Model(model);
+            }
+        }
+    }
+    Definition::Default
+}
+
+/// An expression walker: looks for a call of the two-argument `embedding_of` with a constant model.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn find_model(node: *mut pg_sys::Node, found: *mut std::ffi::c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: nodes come from the server with true tags; `found` points to the Option of `definition`.
+    unsafe {
+        if (*node).type_ == pg_sys::NodeTag::T_FuncExpr {
+            let call = node as *mut pg_sys::FuncExpr;
+            if let Some(model) = constant_model(call) {
+                *(found as *mut Option<String>) = Some(model);
+                return true;
+            }
+        }
+        pg_sys::expression_tree_walker(node, Some(find_model), found)
+    }
+}
+
+/// # Safety
+/// `call` is a live FuncExpr.
+unsafe fn constant_model(call: *mut pg_sys::FuncExpr) -> Option<String> {
+    // SAFETY: by the caller's promise; the function's name is a palloc'd C string or NULL.
+    unsafe {
+        let arguments = PgList::<pg_sys::Node>::from_pg((*call).args);
+        if arguments.len() != 2 {
+            return None;
+        }
+        let name = pg_sys::get_func_name((*call).funcid);
+        if name.is_null() || CStr::from_ptr(name) != c"embedding_of" {
+            return None;
+        }
+        let model = arguments.get_ptr(1)?;
+        if (*model).type_ != pg_sys::NodeTag::T_Const {
+            return None;
+        }
+        let model = model as *mut pg_sys::Const;
+        String::from_datum((*model).constvalue, (*model).constisnull)
+    }
+}

@@ -1,0 +1,22 @@
+//! Safe wrappers around the parts of the server that the access method needs. With the entry points of `am/` this is
+//! the only place with `unsafe`; each use states what makes it sound.
+//!
+//! Two rules hold for every wrapper that releases something in `Drop`. First, a server error reaches Rust as a panic,
+//! and by then the server has reset its interrupt bookkeeping: releasing a lock while unwinding would unbalance it, so
+//! while a panic is under way nothing is released here; transaction abort releases it all (buffer locks through
+//! `LWLockReleaseAll`, pins through the resource owner, memory with its context). Second, nothing here outlives the
+//! transaction that made it.
+
+pub mod buffer;
+pub mod expression;
+pub mod interrupts;
+pub mod lock;
+pub mod progress;
+pub mod relation;
+pub mod rows;
+pub mod spill;
+pub mod wal;
+
+pub use buffer::{Access, PageGuard};
+pub use relation::Rel;
+pub use wal::WalRecord;

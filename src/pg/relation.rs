@@ -1,0 +1,132 @@
+//! A handle on an open relation that somebody else opened and keeps open, and one that opens and closes by itself.
+
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// The server's InvalidSubTransactionId.
+const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
+
+/// An open, locked relation. The server (or an [`OpenIndex`]) keeps it open for as long as the handle is used.
+#[derive(Clone, Copy)]
+pub struct Rel(pg_sys::Relation);
+
+impl Rel {
+    /// # Safety
+    /// `raw` is an open relation, locked in a mode that fits what will be done with it, and stays so while the handle
+    /// or a copy of it is in use.
+    pub unsafe fn from_raw(raw: pg_sys::Relation) -> Rel {
+        debug_assert!(!raw.is_null());
+        Rel(raw)
+    }
+
+    pub fn raw(self) -> pg_sys::Relation {
+        self.0
+    }
+
+    pub fn oid(self) -> pg_sys::Oid {
+        // SAFETY: the relation is open (invariant of the type).
+        unsafe { (*self.0).rd_id }
+    }
+
+    /// The relation's name, without its schema, as error messages want it.
+    pub fn name(self) -> String {
+        // SAFETY: an open relation has its pg_class row, whose name is NUL-terminated.
+        unsafe { CStr::from_ptr((*(*self.0).rd_rel).relname.data.as_ptr()) }.to_string_lossy().into_owned()
+    }
+
+    /// Number of blocks of the main fork at this moment.
+    pub fn blocks(self) -> u32 {
+        self.blocks_in(pg_sys::ForkNumber::MAIN_FORKNUM)
+    }
+
+    pub fn blocks_in(self, fork: pg_sys::ForkNumber::Type) -> u32 {
+        // SAFETY: the relation is open.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, fork) }
+    }
+
+    /// Whether changes to the relation must be WAL-logged (false for unlogged and temporary ones, and for one that was
+    /// created in this transaction under `wal_level = minimal`).
+    pub fn needs_wal(self) -> bool {
+        // SAFETY: the relation is open; this is the server's RelationNeedsWAL written out.
+        unsafe {
+            let permanent =
+                (*(*self.0).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as std::ffi::c_char;
+            let skipped = pg_sys::wal_level < pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32
+                && ((*self.0).rd_createSubid != NO_SUBTRANSACTION || first_storage_in_transaction(self.0));
+            permanent && !skipped
+        }
+    }
+
+    /// The owner of the relation, as whom its index expression is evaluated.
+    pub fn owner(self) -> pg_sys::Oid {
+        // SAFETY: an open relation has its pg_class row.
+        unsafe { (*(*self.0).rd_rel).relowner }
+    }
+
+    /// The table's row count estimate from `pg_class`, or -1 when it was never counted.
+    pub fn tuples_estimate(self) -> f32 {
+        // SAFETY: an open relation has its pg_class row.
+        unsafe { (*(*self.0).rd_rel).reltuples }
+    }
+}
+
+/// Whether the relation's present storage was made in this transaction.
+///
+/// # Safety
+/// `rel` is an open relation.
+#[cfg(feature = "pg15")]
+unsafe fn first_storage_in_transaction(rel: pg_sys::Relation) -> bool {
+    unsafe { (*rel).rd_firstRelfilenodeSubid != NO_SUBTRANSACTION }
+}
+
+/// # Safety
+/// `rel` is an open relation.
+#[cfg(not(feature = "pg15"))]
+unsafe fn first_storage_in_transaction(rel: pg_sys::Relation) -> bool {
+    unsafe { (*rel).rd_firstRelfilelocatorSubid != NO_SUBTRANSACTION }
+}
+
+/// An index opened by an SQL function, with its table, closed when dropped (locks stay to the end of the transaction).
+pub struct OpenIndex {
+    index: pg_sys::Relation,
+    table: pg_sys::Relation,
+}
+
+impl OpenIndex {
+    /// Opens the index `oid` and its table with AccessShareLock; None when `oid` is no index.
+    pub fn open(oid: pg_sys::Oid) -> Option<OpenIndex> {
+        // SAFETY: the calls take any oid; the table is locked before its index, the order the server uses.
+        unsafe {
+            if pg_sys::get_rel_relkind(oid) as u8 != pg_sys::RELKIND_INDEX {
+                return None;
+            }
+            let table_oid = pg_sys::IndexGetRelation(oid, true);
+            if table_oid == pg_sys::InvalidOid {
+                return None;
+            }
+            let table = pg_sys::table_open(table_oid, pg_sys::AccessShareLock as i32);
+            let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as i32);
+            Some(OpenIndex { index, table })
+        }
+    }
+
+    pub fn index(&self) -> Rel {
+        Rel(self.index)
+    }
+
+    pub fn table(&self) -> Rel {
+        Rel(self.table)
+    }
+}
+
+impl Drop for OpenIndex {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: both were opened in `open` and are closed once.
+            unsafe {
+                pg_sys::index_close(self.index, pg_sys::NoLock as i32);
+                pg_sys::table_close(self.table, pg_sys::NoLock as i32);
+            }
+        }
+    }
+}

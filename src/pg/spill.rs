@@ -1,0 +1,168 @@
+//! The vectors of a build: f16 rows in memory up to a limit, beyond it in a temporary file of the server's (so that
+//! `temp_file_limit`, clean-up after errors and disk-full messages work), which is mapped read-only once complete.
+
+use crate::error::Error;
+use half::f16;
+use memmap2::Mmap;
+use pgrx::pg_sys;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use std::ffi::CStr;
+
+/// Rows of `dim` f16 values, appended once and then read.
+pub struct VectorStore {
+    dim: usize,
+    rows: usize,
+    limit_bytes: usize,
+    memory: Vec<f16>,
+    file: Option<TemporaryFile>,
+}
+
+/// A finished store.
+pub enum Vectors {
+    Memory(Vec<f16>),
+    Mapped { map: Mmap, _file: TemporaryFile },
+}
+
+impl VectorStore {
+    /// A store that keeps at most `limit_bytes` in memory.
+    pub fn new(dim: usize, limit_bytes: usize) -> VectorStore {
+        VectorStore { dim, rows: 0, limit_bytes, memory: Vec::new(), file: None }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Appends one row.
+    pub fn push(&mut self, row: &[f32]) {
+        assert_eq!(row.len(), self.dim);
+        self.memory.extend(row.iter().map(|&value| f16::from_f32(value)));
+        self.rows += 1;
+        let buffered = self.memory.len() * size_of::<f16>();
+        // Once spilled, the memory is only a write buffer.
+        let limit = if self.file.is_some() { 1 << 20 } else { self.limit_bytes };
+        if buffered >= limit {
+            self.spill();
+        }
+    }
+
+    fn spill(&mut self) {
+        let file = self.file.get_or_insert_with(TemporaryFile::create);
+        file.append(as_bytes(&self.memory));
+        self.memory.clear();
+        self.memory.shrink_to(1 << 19);
+    }
+
+    /// All rows, readable.
+    pub fn finish(mut self) -> Vectors {
+        if self.file.is_some() && !self.memory.is_empty() {
+            self.spill();
+        }
+        match self.file {
+            None => Vectors::Memory(self.memory),
+            Some(file) => Vectors::Mapped { map: file.map(), _file: file },
+        }
+    }
+}
+
+impl Vectors {
+    /// All values, row after row.
+    pub fn values(&self) -> &[f16] {
+        match self {
+            Vectors::Memory(values) => values,
+            Vectors::Mapped { map, .. } => from_bytes(map),
+        }
+    }
+}
+
+fn as_bytes(values: &[f16]) -> &[u8] {
+    // SAFETY: f16 is two plain bytes without padding; the length is in bytes.
+    unsafe { std::slice::from_raw_parts(values.as_ptr() as *const u8, size_of_val(values)) }
+}
+
+fn from_bytes(bytes: &[u8]) -> &[f16] {
+    // SAFETY: any two bytes are an f16; a map begins on a page boundary, so the alignment holds, and the length is
+    // rounded down to whole values.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr() as *const f16, bytes.len() / size_of::<f16>()) }
+}
+
+/// A temporary file of the server, deleted when dropped or, after an error, at the end of the transaction.
+pub struct TemporaryFile {
+    file: pg_sys::File,
+    length: u64,
+}
+
+impl TemporaryFile {
+    fn create() -> TemporaryFile {
+        // SAFETY: plain server calls; the file belongs to the current resource owner.
+        unsafe {
+            pg_sys::PrepareTempTablespaces();
+            TemporaryFile { file: pg_sys::OpenTemporaryFile(false), length: 0 }
+        }
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let piece = bytes.len().min(1 << 20);
+            // SAFETY: the file is open and the piece is readable; the server raises `temp_file_limit` errors itself.
+            let written = unsafe {
+                pg_sys::FileWrite(
+                    self.file,
+                    bytes.as_ptr() as *mut std::ffi::c_char,
+                    piece as _,
+                    self.length as _,
+                    pg_sys::WaitEventIO::WAIT_EVENT_BUFFILE_WRITE,
+                )
+            };
+            if written <= 0 {
+                raise_write_failed(&self.path());
+            }
+            self.length += written as u64;
+            bytes = &bytes[written as usize..];
+        }
+    }
+
+    fn path(&self) -> String {
+        // SAFETY: the name lives as long as the file is open.
+        unsafe { CStr::from_ptr(pg_sys::FilePathName(self.file)) }.to_string_lossy().into_owned()
+    }
+
+    fn map(&self) -> Mmap {
+        // The server may close and reopen a file's descriptor at will, so the map is made from a descriptor of its own;
+        // a map outlives its descriptor.
+        let result = std::fs::File::open(self.path()).and_then(|file| {
+            // SAFETY: the file is private to this backend, complete, and not written or truncated any more.
+            unsafe { Mmap::map(&file) }
+        });
+        match result {
+            Ok(map) => map,
+            Err(error) => crate::am::errors::raise_internal(format!(
+                "could not map the temporary file \"{}\": {error}",
+                self.path()
+            )),
+        }
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened in `create`, closed once; closing deletes it.
+            unsafe { pg_sys::FileClose(self.file) };
+        }
+    }
+}
+
+/// A write that failed; the reason is in the C library's `errno`.
+fn raise_write_failed(path: &str) -> ! {
+    let reason = std::io::Error::last_os_error();
+    let code = match reason.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            PgSqlErrorCode::ERRCODE_DISK_FULL
+        }
+        _ => PgSqlErrorCode::ERRCODE_IO_ERROR,
+    };
+    Error::new(code, format!("could not write to the temporary file \"{path}\": {reason}"))
+        .hint("A build keeps its vectors there beyond maintenance_work_mem: raise it, or make room on the disk.")
+        .raise()
+}

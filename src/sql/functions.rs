@@ -1,0 +1,127 @@
+//! The functions that turn text into embeddings, and those about models.
+
+use leann_embed::Role;
+use pgrx::prelude::*;
+
+use super::Text;
+use super::embedding::Embedding;
+use crate::error::{Error, OrRaise, Result};
+use crate::model;
+
+/// Texts that `leann.embed(text[])` embeds together: enough to keep all threads at work, few enough that a LIMIT or a
+/// cancelled query wastes little.
+const EMBED_CHUNK: usize = 256;
+
+/// `embedding_of(text)`: the text of a row, to be embedded when its vector is needed.
+#[pg_extern(sql = false)]
+fn embedding_of(text: Text) -> Embedding {
+    Embedding::Deferred { text: text.0, role: Role::Passage, model: None }
+}
+
+/// `embedding_of(text, model)`: the same, by a model of its own.
+#[pg_extern(sql = false)]
+fn embedding_of_model(text: Text, model: Text) -> Embedding {
+    model::require_name(&model.0).or_raise();
+    Embedding::Deferred { text: text.0, role: Role::Passage, model: Some(model.0) }
+}
+
+/// `leann.embed(text, model, role)`.
+#[pg_extern(sql = false)]
+fn leann_embed_text(text: Option<Text>, model: Option<Text>, role: Option<Text>) -> Option<Vec<f32>> {
+    let text = text?.0;
+    let embeddings = parse_role(role).and_then(|role| model::embed(&model_or_default(model), role, &[&text]));
+    Some(embeddings.or_raise()[0].to_vec())
+}
+
+/// `leann.embed(text[], model, role)`: a row for each element, in their order; NULL for a NULL.
+#[pg_extern(sql = false)]
+fn leann_embed_array(
+    texts: Option<Array<'_, &[u8]>>,
+    model: Option<Text>,
+    role: Option<Text>,
+) -> SetOfIterator<'static, Option<Vec<f32>>> {
+    let texts: Vec<Option<String>> = texts.map_or_else(Vec::new, |texts| {
+        texts.iter().map(|text| text.map(|bytes| super::utf8(bytes).into_owned())).collect()
+    });
+    let role = parse_role(role).or_raise();
+    let model = model_or_default(model);
+    let mut embedded: Vec<Option<Vec<f32>>> = Vec::new();
+    let mut next = 0;
+    SetOfIterator::new(std::iter::from_fn(move || {
+        if next % EMBED_CHUNK == 0 {
+            let chunk = &texts[next..texts.len().min(next + EMBED_CHUNK)];
+            embedded = embed_chunk(&model, role, chunk).or_raise();
+        }
+        let embedding = embedded.get_mut(next % EMBED_CHUNK)?.take();
+        next += 1;
+        Some(embedding)
+    }))
+}
+
+fn embed_chunk(model: &str, role: Role, texts: &[Option<String>]) -> Result<Vec<Option<Vec<f32>>>> {
+    let present: Vec<&str> = texts.iter().flatten().map(String::as_str).collect();
+    if present.is_empty() {
+        return Ok(vec![None; texts.len()]);
+    }
+    let mut embeddings = model::embed(model, role, &present)?.into_iter();
+    Ok(texts
+        .iter()
+        .map(|text| text.as_ref().and_then(|_| embeddings.next()).map(|embedding| embedding.to_vec()))
+        .collect())
+}
+
+fn model_or_default(model: Option<Text>) -> String {
+    model.map_or_else(model::default_name, |model| model.0)
+}
+
+fn parse_role(role: Option<Text>) -> Result<Role> {
+    match role.as_ref().map_or("passage", |role| role.0.as_str()) {
+        "passage" => Ok(Role::Passage),
+        "query" => Ok(Role::Query),
+        other => Err(Error::invalid(format!("\"{other}\" is not a role of a text"))
+            .hint("The roles are \"passage\" and \"query\".")),
+    }
+}
+
+/// What is behind the view `leann.models`.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn leann_list_models() -> TableIterator<
+    'static,
+    (
+        name!(name, String),
+        name!(dimensions, Option<i32>),
+        name!(max_tokens, Option<i32>),
+        name!(pooling, Option<&'static str>),
+        name!(normalised, Option<bool>),
+        name!(query_prompt, Option<String>),
+        name!(passage_prompt, Option<String>),
+        name!(fingerprint, Option<String>),
+        name!(error, Option<String>),
+    ),
+> {
+    let as_i32 = |number: Option<usize>| number.map(|number| i32::try_from(number).unwrap_or(i32::MAX));
+    TableIterator::new(model::list().or_raise().into_iter().map(move |model| {
+        (
+            model.name,
+            as_i32(model.dimensions),
+            as_i32(model.max_tokens),
+            model.pooling,
+            model.normalised,
+            model.query_prompt,
+            model.passage_prompt,
+            model.fingerprint.map(hex),
+            model.error,
+        )
+    }))
+}
+
+fn hex(bytes: [u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `leann.clear_cache()`.
+#[pg_extern(sql = false)]
+fn leann_clear_cache() {
+    model::clear_cache();
+}

@@ -1,0 +1,183 @@
+//! The distance operators: `<->` (L2), `<=>` (cosine) and `<#>` (negative inner product).
+//!
+//! Embeddings have unit length, so all three are functions of one number, the square d² of the L2 distance: d, d²/2 and
+//! d²/2 - 1. It is summed from differences. From the inner product, as 2 - 2s, it would be off by the rounding of s
+//! where it matters most: near 0, between a text and its copy. All three order rows alike, ties included.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use pgrx::datum::FromDatum;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::prelude::*;
+
+use super::embedding::Embedding;
+use super::{Reals, Text};
+use crate::error::{Error, OrRaise, Result};
+use crate::model;
+
+/// Which distance: its number is the operator's strategy in the operator class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Strategy {
+    L2 = 1,
+    Cosine = 2,
+    NegativeInnerProduct = 3,
+}
+
+impl Strategy {
+    /// The strategy of that number in the operator class.
+    pub fn from_number(number: pg_sys::StrategyNumber) -> Option<Strategy> {
+        match number {
+            1 => Some(Strategy::L2),
+            2 => Some(Strategy::Cosine),
+            3 => Some(Strategy::NegativeInnerProduct),
+            _ => None,
+        }
+    }
+
+    /// The distance of two unit vectors whose L2 distance has this square.
+    pub fn distance(self, squared: f64) -> f64 {
+        match self {
+            Strategy::L2 => squared.sqrt(),
+            Strategy::Cosine => squared / 2.0,
+            Strategy::NegativeInnerProduct => squared / 2.0 - 1.0,
+        }
+    }
+}
+
+/// Square of the L2 distance of two vectors of the same length. The same two vectors give the same bits, and a vector
+/// and itself give 0.
+pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    debug_assert_eq!(a.len(), b.len());
+    // Eight sums side by side, because one alone would forbid the compiler to use SIMD.
+    let mut sums = [0.0f64; 8];
+    let (a, a_rest) = a.as_chunks::<8>();
+    let (b, b_rest) = b.as_chunks::<8>();
+    for (a, b) in a.iter().zip(b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            let difference = f64::from(*a) - f64::from(*b);
+            *sum += difference * difference;
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
+/// The similarity (inner product) of two unit vectors whose L2 distance has this square, and back: `2 - 2 s`.
+pub fn similarity(squared: f64) -> f64 {
+    1.0 - squared / 2.0
+}
+
+/// Square of the L2 distance of two unit vectors with this similarity.
+pub fn squared_from_similarity(similarity: f64) -> f64 {
+    (2.0 - 2.0 * similarity).max(0.0)
+}
+
+/// Two vectors as the arguments of a distance: an error, with both numbers, if their dimensions differ.
+pub fn require_same_dimensions(a: usize, b: usize) -> Result<()> {
+    if a == b {
+        return Ok(());
+    }
+    Err(Error::new(
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        format!("different embedding dimensions {a} and {b}"),
+    )
+    .hint("Only embeddings of the same model can be compared."))
+}
+
+/// The right operand of a distance operator, from its datum and type, as an order-by scan key holds them: text by the
+/// rule for literals, `real[]` as a vector scaled to unit length. `InvalidOid` stands for `embedding`.
+///
+/// # Safety
+/// The datum must be a non-null value of that type.
+pub unsafe fn query_from_datum(datum: pg_sys::Datum, type_oid: pg_sys::Oid) -> Result<Embedding> {
+    match type_oid {
+        pg_sys::TEXTOID | pg_sys::VARCHAROID => {
+            // SAFETY: the type says so.
+            let text = unsafe { Text::from_datum(datum, false) }.expect("the operand is not null");
+            Embedding::parse(&text.0)
+        }
+        pg_sys::FLOAT4ARRAYOID => {
+            // SAFETY: the type says so.
+            Embedding::dense(unsafe { super::reals(datum) }?).map_err(Error::invalid)
+        }
+        _ => {
+            // SAFETY: the operator class has operators for these two types and `embedding` only.
+            Ok(unsafe { Embedding::from_datum(datum, false) }.expect("the operand is not null"))
+        }
+    }
+}
+
+/// The model of two operands: the one that either names, else the default.
+fn common_model<'a>(a: &'a Embedding, b: &'a Embedding) -> Result<Cow<'a, str>> {
+    match (a.model(), b.model()) {
+        (Some(a), Some(b)) if a != b => Err(Error::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("embeddings of different models cannot be compared: \"{a}\" and \"{b}\""),
+        )),
+        (Some(model), _) | (None, Some(model)) => Ok(Cow::Borrowed(model)),
+        (None, None) => Ok(Cow::Owned(model::default_name())),
+    }
+}
+
+/// The distance of any two values.
+fn distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
+    let model = common_model(a, b)?;
+    let (a, b): (Rc<[f32]>, Rc<[f32]>) = (a.vector(&model)?, b.vector(&model)?);
+    require_same_dimensions(a.len(), b.len())?;
+    Ok(strategy.distance(squared_distance(&a, &b)))
+}
+
+fn distance_to_text(strategy: Strategy, a: &Embedding, text: &Text) -> f64 {
+    Embedding::parse(&text.0).and_then(|b| distance(strategy, a, &b)).or_raise()
+}
+
+fn distance_to_reals(strategy: Strategy, a: &Embedding, numbers: Reals) -> f64 {
+    Embedding::dense(numbers.0).map_err(Error::invalid).and_then(|b| distance(strategy, a, &b)).or_raise()
+}
+
+#[pg_extern(sql = false)]
+fn embedding_l2(a: Embedding, b: Embedding) -> f64 {
+    distance(Strategy::L2, &a, &b).or_raise()
+}
+
+#[pg_extern(sql = false)]
+fn embedding_l2_text(a: Embedding, b: Text) -> f64 {
+    distance_to_text(Strategy::L2, &a, &b)
+}
+
+#[pg_extern(sql = false)]
+fn embedding_l2_reals(a: Embedding, b: Reals) -> f64 {
+    distance_to_reals(Strategy::L2, &a, b)
+}
+
+#[pg_extern(sql = false)]
+fn embedding_cosine(a: Embedding, b: Embedding) -> f64 {
+    distance(Strategy::Cosine, &a, &b).or_raise()
+}
+
+#[pg_extern(sql = false)]
+fn embedding_cosine_text(a: Embedding, b: Text) -> f64 {
+    distance_to_text(Strategy::Cosine, &a, &b)
+}
+
+#[pg_extern(sql = false)]
+fn embedding_cosine_reals(a: Embedding, b: Reals) -> f64 {
+    distance_to_reals(Strategy::Cosine, &a, b)
+}
+
+#[pg_extern(sql = false)]
+fn embedding_negative_inner_product(a: Embedding, b: Embedding) -> f64 {
+    distance(Strategy::NegativeInnerProduct, &a, &b).or_raise()
+}
+
+#[pg_extern(sql = false)]
+fn embedding_negative_inner_product_text(a: Embedding, b: Text) -> f64 {
+    distance_to_text(Strategy::NegativeInnerProduct, &a, &b)
+}
+
+#[pg_extern(sql = false)]
+fn embedding_negative_inner_product_reals(a: Embedding, b: Reals) -> f64 {
+    distance_to_reals(Strategy::NegativeInnerProduct, &a, b)
+}
