@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A private Postgres cluster: no TCP port, its own socket directory, thrown away without regret.
 #
-# As a library (source it): cluster_start, cluster_stop, cluster_kill, cluster_remove, cluster_env, cluster_log.
+# As a library (source it): cluster_start, cluster_resume, cluster_stop, cluster_kill, ...
 # As a command, for the Python scripts and by hand:
 #
 #     scripts/cluster.sh start  DIR [name=value ...]   makes the cluster if need be, starts it, prints `export PGHOST=...`
@@ -68,11 +68,18 @@ cluster_start() {
             printf "%s = '%s'\n" "${setting%%=*}" "$(printf %s "${setting#*=}" | sed "s/'/''/g")"
         done
     } | as_server sh -c "cat > '$base/data/leann.conf'"
+    cluster_resume "$dir"
+}
+
+# Starts an existing cluster with the settings of its last start.
+cluster_resume() {
+    local base
+    base=$(cluster_base "$1")
     as_server "$PG_BIN/pg_ctl" -D "$base/data" -l "$base/log" -w -t 120 start >/dev/null 2>&1 || {
         tail -n 20 "$base/log" >&2
         die "the private cluster in $base does not start" "its log: $base/log"
     }
-    cluster_env "$dir"
+    cluster_env "$1"
 }
 
 # Where clients find the cluster, for this shell and for `eval`.

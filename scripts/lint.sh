@@ -7,4 +7,4 @@ cd "$ROOT"
 say "lint: cargo fmt --check"
 cargo fmt --all --check
 say "lint: cargo clippy"
-cargo clippy --workspace --all-targets --no-default-features --features "pg$PG_MAJOR pg_test" -- -D warnings
+cargo clippy --workspace --all-targets --no-default-features --features "leann/pg$PG_MAJOR leann/pg_test" -- -D warnings

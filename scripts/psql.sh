@@ -4,7 +4,6 @@
 
 need_postgres
 [ -n "$(cluster_base "$ROOT/.demo")" ] || die "there is no demo yet" "run 'make demo' first"
-cluster_running "$ROOT/.demo" || die "the demo's server is not running" "run 'make demo', or: pg_ctl -D $(cluster_base "$ROOT/.demo")/data start"
 PGDATABASE=demo
-cluster_env "$ROOT/.demo"
+if cluster_running "$ROOT/.demo"; then cluster_env "$ROOT/.demo"; else cluster_resume "$ROOT/.demo"; fi
 exec "$PG_BIN/psql" "$@"

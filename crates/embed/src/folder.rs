@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -102,6 +103,40 @@ pub fn is_plain_name(name: &str) -> bool {
         && parts.next().is_none()
         && !name.starts_with('.')
         && !name.contains(|c: char| c.is_control())
+}
+
+/// Which files these were, so that it shows if any of them is replaced while they are still being used.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    files: Vec<(PathBuf, Identity)>,
+}
+
+/// Device, inode, size, and time of the last change in seconds and nanoseconds.
+type Identity = (u64, u64, u64, i64, i64);
+
+impl Stamp {
+    pub fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Stamp, EmbedError> {
+        let stamped = |path: &'a Path| Ok((path.to_owned(), identity(path)?));
+        Ok(Stamp { files: paths.into_iter().map(stamped).collect::<Result<_, _>>()? })
+    }
+
+    /// `ModelFile` naming the file that is no longer the one it was.
+    pub fn check(&self) -> Result<(), EmbedError> {
+        for (path, known) in &self.files {
+            if identity(path)? != *known {
+                let reason = "it was replaced while the model was in use: open the model again".to_owned();
+                return Err(EmbedError::ModelFile { path: path.clone(), reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn identity(path: &Path) -> Result<Identity, EmbedError> {
+    match path.metadata() {
+        Ok(data) => Ok((data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec())),
+        Err(e) => Err(EmbedError::ModelFile { path: path.to_owned(), reason: e.to_string() }),
+    }
 }
 
 /// blake3 of a file's bytes.

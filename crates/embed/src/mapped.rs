@@ -56,6 +56,7 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct Mapped {
     pub graph: PathBuf,
+    pub data: PathBuf,
     receipt: Receipt,
 }
 
@@ -71,19 +72,19 @@ impl Mapped {
         if receipt.format != FORMAT {
             return Err(refuse("it is of another format: write the mapped form again"));
         }
-        let mut found = Vec::new();
-        for (derived, extension) in [(&receipt.graph, "mapped.onnx"), (&receipt.data, "mapped.bin")] {
+        let part = |derived: &DerivedFile, extension: &str| {
             let relative = beside(extension);
             if relative.file_name() != Some(derived.file.as_ref()) {
                 return Err(refuse("it names other files than its own"));
             }
-            match folder.find(&relative, WEIGHTS_LIMIT)? {
-                Some((path, bytes)) if bytes == derived.bytes => found.push(path),
-                // Half a mapped form is as good as none: the source is still the model.
-                _ => return Ok(None),
-            }
+            let found = folder.find(&relative, WEIGHTS_LIMIT)?;
+            Ok(found.filter(|(_, bytes)| *bytes == derived.bytes).map(|(path, _)| path))
+        };
+        match (part(&receipt.graph, "mapped.onnx")?, part(&receipt.data, "mapped.bin")?) {
+            (Some(graph), Some(data)) => Ok(Some(Mapped { graph, data, receipt })),
+            // Half a mapped form is as good as none: the source is still the model.
+            _ => Ok(None),
         }
-        Ok(Some(Mapped { graph: found.swap_remove(0), receipt }))
     }
 
     pub fn receipt(&self) -> &Receipt {

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ort::session::{RunOptions, Session};
+use ort::session::Session;
 
 use crate::batch::{self, Limits};
 use crate::pooling::{normalise, pool};
-use crate::session::{self, Batch, Provider, Signature};
+use crate::session::{self, Batch, Interrupter, Provider, Signature};
 use crate::spec::{ModelSpec, Role, SessionFile};
 use crate::tokens::{TextTokens, Tokens};
 use crate::workers::{self, Job, StopFlag};
@@ -65,7 +65,7 @@ pub struct Model {
     dim: usize,
     text_tokens: TextTokens,
     /// Sessions that no thread is using. A session serves one run at a time (its `run` is not safe to share, whatever
-    /// the documentation says: see ort's `Session`), so each thread that works takes one, and one is made if need be.
+    /// the documentation says: see ort's `Session`), so each thread that works takes one, and makes one if need be.
     sessions: Mutex<Vec<Session>>,
 }
 
@@ -80,14 +80,44 @@ impl Model {
     /// The weights are mapped if the folder holds the mapped form; then the model has some 10 MB of memory of its own,
     /// and processes share the rest. Otherwise it holds a copy of them. Starts no threads and leaves none behind.
     ///
-    /// `ProviderMissing`, `ModelFile` if ONNX Runtime refuses the file, `Unsupported` if the model takes or gives
+    /// `ProviderMissing`, `ModelFile` if ONNX Runtime refuses the file or the files are not those that `spec` was opened
+    /// with, `Unsupported` if the model takes or gives
     /// something else than this crate knows, `Inference` or `NotFinite` if the first run fails.
     pub fn load(library: &'static Library, spec: &ModelSpec, options: &LoadOptions) -> Result<Model, EmbedError> {
+        Model::load_interruptibly(library, spec, options, &interrupter(spec.name())?)
+    }
+
+    /// The same on a thread of its own, so that it can be stopped: a large model without a mapped form takes seconds.
+    pub fn load_stoppable(
+        library: &'static Library,
+        spec: &ModelSpec,
+        options: &LoadOptions,
+        job: &Job,
+    ) -> Result<Model, EmbedError> {
+        let interrupter = interrupter(spec.name())?;
+        let interrupt = || interrupter.interrupt();
+        let stop = StopFlag::new(&interrupt);
+        let work = |_| {
+            let loaded = Model::load_interruptibly(library, spec, options, &interrupter);
+            if stop.is_raised() { Err(EmbedError::Stopped) } else { loaded }
+        };
+        let panicked = || failed(spec.name(), "a worker thread panicked");
+        let mut loaded = workers::run(job, 1, 1, &stop, &work, &panicked)?;
+        loaded.pop().ok_or(EmbedError::Stopped)
+    }
+
+    fn load_interruptibly(
+        library: &'static Library,
+        spec: &ModelSpec,
+        options: &LoadOptions,
+        interrupter: &Interrupter,
+    ) -> Result<Model, EmbedError> {
         let provider = Provider::named(&options.execution_provider)?;
         let fingerprint = spec.fingerprint()?;
         let text_tokens = TextTokens::load(spec)?;
         let file = spec.session_file(provider == Provider::Cpu)?;
-        let session = session::open(library, &file, provider)?;
+        let session = session::open(library, &file, provider, interrupter)?;
+        spec.check_unchanged()?;
         let signature = Signature::of(&session, spec)?;
         let mut model = Model {
             library,
@@ -101,7 +131,7 @@ impl Model {
             text_tokens,
             sessions: Mutex::new(vec![session]),
         };
-        model.dim = model.probe()?;
+        model.dim = model.probe(interrupter)?;
         Ok(model)
     }
 
@@ -144,7 +174,7 @@ impl Model {
     /// Sorting by length makes large calls cheaper: some hundreds of texts at once are a good number.
     ///
     /// `Stopped`; `Tokenizer`, `Inference` or `NotFinite` if the model failed on any text; `Threads`; `ModelFile` if
-    /// another session was needed and could not be made.
+    /// another session was needed and the model's files had been replaced meanwhile: then open and load it again.
     pub fn embed(&self, texts: &[&str], role: Role, job: &Job) -> Result<Embedded, EmbedError> {
         let tokens = self.tokens(texts, role, job)?;
         let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
@@ -173,27 +203,24 @@ impl Model {
 
     /// The vectors of each run, its rows one after the other.
     fn run_all(&self, runs: &[Vec<usize>], tokens: &[Tokens], job: &Job) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let options = RunOptions::new().map_err(|e| self.failed(&e.to_string()))?;
-        let terminate = || {
-            // It fails only on a null pointer.
-            let _ = options.terminate();
-        };
-        let stop = StopFlag::new(&terminate);
+        let interrupter = interrupter(self.name())?;
+        let interrupt = || interrupter.interrupt();
+        let stop = StopFlag::new(&interrupt);
         let work = |run: usize| {
             let rows = runs[run].iter().map(|&row| tokens[row].ids.as_slice()).collect();
-            let result = self.run(rows, &options);
-            // A terminated run fails in some way or other; what matters is that it was to stop.
+            let result = self.run(rows, &interrupter);
+            // What is interrupted fails in some way or other; what matters is that it was to stop.
             if stop.is_raised() { Err(EmbedError::Stopped) } else { result }
         };
         workers::run(job, self.threads(job), runs.len(), &stop, &work, &|| self.failed("a worker thread panicked"))
     }
 
     /// Runs the model once; gives the rows' vectors one after the other.
-    fn run(&self, rows: Vec<&[u32]>, options: &RunOptions) -> Result<Vec<f32>, EmbedError> {
-        let mut session = self.take_session()?;
+    fn run(&self, rows: Vec<&[u32]>, interrupter: &Interrupter) -> Result<Vec<f32>, EmbedError> {
+        let mut session = self.take_session(interrupter)?;
         let batch = Batch { rows, pad_token: self.text_tokens.pad_token() };
         let read = |numbers: &[f32], dim: usize| self.vectors(&batch, numbers, dim);
-        let result = session::run(&mut session, &self.signature, &batch, options, read);
+        let result = session::run(&mut session, &self.signature, &batch, interrupter, read);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         result.map_err(|reason| self.failed(&reason))?
     }
@@ -219,18 +246,20 @@ impl Model {
     }
 
     /// Runs the model on one short text, on the calling thread, to learn the length of its vectors.
-    fn probe(&self) -> Result<usize, EmbedError> {
+    fn probe(&self, interrupter: &Interrupter) -> Result<usize, EmbedError> {
         let tokens = self.text_tokens.split("a", Role::Passage)?;
-        let options = RunOptions::new().map_err(|e| self.failed(&e.to_string()))?;
-        Ok(self.run(vec![&tokens.ids], &options)?.len())
+        Ok(self.run(vec![&tokens.ids], interrupter)?.len())
     }
 
-    fn take_session(&self) -> Result<Session, EmbedError> {
+    fn take_session(&self, interrupter: &Interrupter) -> Result<Session, EmbedError> {
         if let Some(session) = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(session);
         }
         let file = SessionFile { path: &self.loaded_from, mapped: self.mapped };
-        session::open(self.library, &file, self.provider)
+        let session = session::open(self.library, &file, self.provider, interrupter)?;
+        // Another model under the same name would give other vectors for some of the rows.
+        self.spec.check_unchanged()?;
+        Ok(session)
     }
 
     /// How many threads may run the model at once.
@@ -238,7 +267,7 @@ impl Model {
         let sessions = match self.provider {
             Provider::Cpu if self.mapped => usize::MAX,
             Provider::Cpu => (COPIES_LIMIT / self.spec.weight_bytes().max(1)).max(1) as usize,
-            // The device does one run at a time anyway.
+            // The device does one run at a time anyway, and has room for one copy of the weights.
             Provider::Cuda => 1,
         };
         job.threads.clamp(1, sessions)
@@ -253,8 +282,16 @@ impl Model {
     }
 
     fn failed(&self, reason: &str) -> EmbedError {
-        EmbedError::Inference { model: self.name().to_owned(), reason: reason.to_owned() }
+        failed(self.name(), reason)
     }
+}
+
+fn failed(model: &str, reason: &str) -> EmbedError {
+    EmbedError::Inference { model: model.to_owned(), reason: reason.to_owned() }
+}
+
+fn interrupter(model: &str) -> Result<Interrupter, EmbedError> {
+    Interrupter::new().map_err(|e| failed(model, &e.to_string()))
 }
 
 impl Embedder for Model {

@@ -1,10 +1,11 @@
 //! An ONNX Runtime session: what the model takes and gives, and running it on one batch of token numbers.
 
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use ort::ep::ExecutionProvider;
 use ort::logging::LogLevel;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor, TensorElementType};
 
@@ -34,8 +35,50 @@ impl Provider {
     }
 }
 
+/// Cuts short what ONNX Runtime is doing on other threads.
+pub struct Interrupter {
+    run_options: RunOptions,
+    loads: Mutex<Loads>,
+}
+
+#[derive(Default)]
+struct Loads {
+    under_way: Vec<LoadCanceler>,
+    interrupted: bool,
+}
+
+impl Interrupter {
+    pub fn new() -> ort::Result<Interrupter> {
+        Ok(Interrupter { run_options: RunOptions::new()?, loads: Mutex::default() })
+    }
+
+    /// Runs and loads under way end with an error as soon as they can, and so does every later one.
+    pub fn interrupt(&self) {
+        // Neither can fail but on a null pointer.
+        let _ = self.run_options.terminate();
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.interrupted = true;
+        for load in loads.under_way.drain(..) {
+            let _ = load.cancel();
+        }
+    }
+
+    fn watch(&self, builder: &SessionBuilder) {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.under_way.push(builder.canceler());
+        if loads.interrupted {
+            let _ = builder.canceler().cancel();
+        }
+    }
+}
+
 /// Makes a session. It starts no thread of its own.
-pub fn open(library: &Library, file: &SessionFile, provider: Provider) -> Result<Session, EmbedError> {
+pub fn open(
+    library: &Library,
+    file: &SessionFile,
+    provider: Provider,
+    interrupter: &Interrupter,
+) -> Result<Session, EmbedError> {
     let failed = |reason: String| EmbedError::ModelFile { path: file.path.to_owned(), reason };
     let builder = Session::builder(library.environment()).map_err(|e| failed(e.to_string()))?;
     let provider_failed = |e: String| match provider {
@@ -44,6 +87,7 @@ pub fn open(library: &Library, file: &SessionFile, provider: Provider) -> Result
     };
     let builder = configured(builder, file.mapped).map_err(|e| failed(e.to_string()))?;
     let mut builder = with_provider(builder, provider).map_err(|e| provider_failed(e.to_string()))?;
+    interrupter.watch(&builder);
     builder.commit_from_file(file.path).map_err(|e| {
         let hint = if file.mapped { "; write the mapped form again, or remove it" } else { "" };
         failed(format!("{e}{hint}"))
@@ -201,18 +245,19 @@ impl Batch<'_> {
 
 /// Runs the model on a batch and gives `read` the output: its numbers, and how many of them belong to each vector.
 ///
-/// `Err` is what ONNX Runtime says, also when the run was terminated through `options`, or what is wrong with the
-/// shape of what it gave.
+/// `Err` is what ONNX Runtime says, also when the run was interrupted, or what is wrong with the shape of what it gave.
 pub fn run<T>(
     session: &mut Session,
     signature: &Signature,
     batch: &Batch,
-    options: &RunOptions,
+    interrupter: &Interrupter,
     read: impl FnOnce(&[f32], usize) -> T,
 ) -> Result<T, String> {
     let named = |input: &Input| Ok((Cow::from(input.name.clone()), SessionInputValue::from(batch.input(input)?)));
     let inputs: ort::Result<Vec<_>> = signature.inputs.iter().map(named).collect();
-    let outputs = inputs.and_then(|inputs| session.run_with_options(inputs, options)).map_err(|e| e.to_string())?;
+    let outputs = inputs
+        .and_then(|inputs| session.run_with_options(inputs, &interrupter.run_options))
+        .map_err(|e| e.to_string())?;
     let output = outputs.get(&signature.output).ok_or("an output is missing")?;
     let (shape, numbers) = output.try_extract_tensor::<f32>().map_err(|e| e.to_string())?;
     let (rows, length) = (batch.rows.len() as i64, batch.length() as i64);

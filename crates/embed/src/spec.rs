@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::EmbedError;
-use crate::folder::{Folder, TOKENIZER_LIMIT, WEIGHTS_LIMIT, is_plain_name};
+use crate::folder::{Folder, Stamp, TOKENIZER_LIMIT, WEIGHTS_LIMIT, is_plain_name};
 use crate::mapped::{self, Mapped, Weights};
 use crate::onnx::{self, Scan};
 use crate::settings::{self, Gathered, Pooling, Settings};
@@ -28,6 +28,8 @@ pub struct ModelSpec {
     /// The ONNX file first, then the files it keeps weights in; empty when only the mapped form is there.
     weights: Vec<Weights>,
     mapped: Option<Mapped>,
+    /// Of all of these files, taken before anything but their names mattered.
+    stamp: Stamp,
     hashes: OnceLock<Vec<blake3::Hash>>,
     fingerprint: OnceLock<[u8; 32]>,
 }
@@ -70,8 +72,11 @@ impl ModelSpec {
             let receipt = mapped.as_ref().map(|mapped| mapped.receipt().one_row_per_run);
             scan.map(|scan| scan.dynamic_quantisation).or(receipt).unwrap_or(false)
         });
+        let derived = mapped.iter().flat_map(|mapped| [&mapped.graph, &mapped.data]);
+        let files = weights.iter().map(|file| &file.path).chain(derived).chain([&tokenizer]);
+        let stamp = Stamp::of(files.map(PathBuf::as_path))?;
         let (hashes, fingerprint) = (OnceLock::new(), OnceLock::new());
-        Ok(ModelSpec { name, folder, gathered, tokenizer, weights, mapped, hashes, fingerprint })
+        Ok(ModelSpec { name, folder, gathered, tokenizer, weights, mapped, stamp, hashes, fingerprint })
     }
 
     /// Opens the model called `name` in a folder of models. `name` has to be the plain name of a folder in it: no
@@ -168,6 +173,12 @@ impl ModelSpec {
         })?;
         item(&settings);
         Ok(*self.fingerprint.get_or_init(|| *hasher.finalize().as_bytes()))
+    }
+
+    /// `ModelFile` if any of the model's files is no longer the one that was there when the spec was opened: what was
+    /// read before and what is read after would be two models.
+    pub(crate) fn check_unchanged(&self) -> Result<(), EmbedError> {
+        self.stamp.check()
     }
 
     pub(crate) fn settings(&self) -> &Settings {

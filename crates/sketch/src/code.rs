@@ -1,176 +1,156 @@
-//! What the trained and the untrained form share: a few bits per direction packed into bytes, then gain and error.
+//! What the trained and the untrained form share: from coordinates to a string of bits, and from bits to coordinates, length and error.
 //!
-//! A sketch is `code bytes, gain byte, error byte`. No direction straddles a byte, so that the similarity of a node is a sum
-//! over bytes of one look-up each, in tables made once per query (`score.rs`).
+//! A sketch is nothing but the trellis code of the row's coordinates. Rows have unit length, so a decoded vector is scaled to unit length
+//! too: that takes the place of a stored gain (measured: it ranks better than RaBitQ's exact per-row gain, which costs a byte), and how much
+//! had to be scaled tells how far off the sketch is, which takes the place of a stored error.
 
-use crate::linear::dot;
-use crate::log_byte::LogByte;
+use crate::trellis::{self, PADDING, Window, tables};
 
-/// Bytes of a sketch that are not code: gain and error.
-pub(crate) const TRAILER: usize = 2;
-/// Most bits that one direction may take.
-pub(crate) const MAX_WIDTH: u8 = 6;
-
-/// Where a direction's bits lie: `width` bits of byte `byte`, from bit `shift` up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    pub(crate) byte: u16,
-    pub(crate) shift: u8,
-    pub(crate) width: u8,
+/// The length that a decoded vector must have had, and the error that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Norm {
+    /// `1 - |mean|^2`: with the mean, the decoded vector has length 1.
+    pub(crate) room: f32,
+    /// What estimates are multiplied with beyond unit length.
+    pub(crate) factor: f32,
+    /// The mean squared error of an estimate for a unit query is `error_base - error_slope * |decoded before scaling|^2`, between bounds.
+    pub(crate) error_base: f32,
+    pub(crate) error_slope: f32,
+    pub(crate) error_min: f32,
+    pub(crate) error_max: f32,
 }
 
-impl Slot {
-    fn index(self, byte: u8) -> usize {
-        usize::from((byte >> self.shift) & self.mask())
+impl Norm {
+    pub(crate) fn is_sound(&self) -> bool {
+        let ordinary = |value: f32| value.is_finite() && value.abs() < 1e6;
+        let all = [self.room, self.factor, self.error_base, self.error_slope, self.error_min, self.error_max];
+        all.into_iter().all(ordinary)
+            && self.room > 0.0
+            && self.error_min > 0.0
+            && self.error_min <= self.error_max
     }
 
-    fn mask(self) -> u8 {
-        ((1u16 << self.width) - 1) as u8
+    /// The g for which `mean + g h` has unit length (times `factor`), from `|h|^2` and `<mean, h>`.
+    pub(crate) fn gain(&self, norm_squared: f32, with_mean: f32) -> f32 {
+        let norm_squared = norm_squared.max(1e-9);
+        // Near zero either way of writing the root loses digits; h is never that short.
+        self.factor * ((with_mean * with_mean + norm_squared * self.room).sqrt() - with_mean) / norm_squared
+    }
+
+    /// The standard error for a query of unit length.
+    pub(crate) fn error(&self, norm_squared: f32) -> f32 {
+        // `max` and `min`, unlike `clamp`, also take a NaN to a bound.
+        (self.error_base - self.error_slope * norm_squared).max(self.error_min).min(self.error_max).sqrt()
     }
 }
 
-/// A scalar quantiser per direction, and the scales of the two numbers that each node keeps beside its code.
+/// A trellis code for coordinates of known spread.
 #[derive(Clone, Debug)]
 pub(crate) struct Code {
-    /// One per direction.
-    slots: Vec<Slot>,
-    /// Where each direction's levels start in `levels`, and one end more.
+    widths: Vec<u8>,
+    windows: Vec<Window>,
+    /// Where the table of each direction starts.
     starts: Vec<usize>,
-    /// The values that the codes of a direction stand for, ascending; `1 << width` for each direction.
-    levels: Vec<f32>,
-    code_bytes: usize,
-    gain: LogByte,
-    error: LogByte,
-    gains: [f32; 256],
+    /// The unit of each direction's values.
+    spreads: Vec<f32>,
+    /// By how much an error along each direction is magnified while choosing codes.
+    importance: Vec<f32>,
+    /// The mean of the rows, as coordinates of the decoded space: <mean, direction>.
+    mean: Vec<f32>,
+    sketch_bytes: usize,
+    norm: Norm,
+}
+
+/// What a code says of its row before it is scaled: squared length, and inner product with the mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Length {
+    pub(crate) squared: f32,
+    pub(crate) with_mean: f32,
 }
 
 impl Code {
-    /// `levels` holds `1 << width` ascending values for each slot in turn. Slots must not overlap and must lie within `code_bytes`.
+    /// One width, spread, importance and mean per direction; the widths must fit into `sketch_bytes`.
     pub(crate) fn new(
-        slots: Vec<Slot>,
-        levels: Vec<f32>,
-        code_bytes: usize,
-        gain: LogByte,
-        error: LogByte,
+        widths: Vec<u8>,
+        spreads: Vec<f32>,
+        importance: Vec<f32>,
+        mean: Vec<f32>,
+        sketch_bytes: usize,
+        norm: Norm,
     ) -> Code {
-        let mut starts = vec![0];
-        for slot in &slots {
-            debug_assert!(usize::from(slot.byte) < code_bytes && slot.shift + slot.width <= 8);
-            starts.push(starts[starts.len() - 1] + (1 << slot.width));
-        }
-        debug_assert_eq!(starts.last(), Some(&levels.len()));
-        Code { slots, starts, levels, code_bytes, gain, error, gains: gain.table(1.0) }
+        debug_assert!(trellis::bits(&widths) <= sketch_bytes * 8);
+        let windows = trellis::windows(&widths);
+        let starts = widths.iter().map(|width| trellis::table_start(*width)).collect();
+        Code { widths, windows, starts, spreads, importance, mean, sketch_bytes, norm }
     }
 
     pub(crate) fn directions(&self) -> usize {
-        self.slots.len()
+        self.widths.len()
     }
 
     pub(crate) fn sketch_bytes(&self) -> usize {
-        self.code_bytes + TRAILER
+        self.sketch_bytes
     }
 
-    fn levels_of(&self, direction: usize) -> &[f32] {
-        &self.levels[self.starts[direction]..self.starts[direction + 1]]
+    pub(crate) fn norm(&self) -> &Norm {
+        &self.norm
     }
 
-    /// Writes the sketch of a projected embedding. `norm_squared` is the squared length of the *whole* centred embedding,
-    /// of which `projected` may be only a part.
-    pub(crate) fn encode(&self, projected: &[f32], norm_squared: f32, out: &mut [u8]) {
-        assert_eq!(out.len(), self.sketch_bytes(), "a sketch has a fixed length");
-        let (code, trailer) = out.split_at_mut(self.code_bytes);
-        let mut levels = vec![0.0; self.slots.len()];
-        self.choose(projected, code, &mut levels);
-        let (gain, error) = self.gain_and_error(projected, norm_squared, &levels);
-        trailer[0] = self.gain.encode(gain);
-        trailer[1] = self.error.encode(error);
+    /// Writes the sketch of a row's coordinates.
+    pub(crate) fn encode(&self, coordinates: &[f32], out: &mut [u8]) {
+        assert_eq!(out.len(), self.sketch_bytes, "a sketch has a fixed length");
+        let targets: Vec<f32> = coordinates.iter().zip(&self.importance).map(|(c, w)| c * w).collect();
+        let scales: Vec<f32> = self.spreads.iter().zip(&self.importance).map(|(s, w)| s * w).collect();
+        let states = trellis::encode(&targets, &scales, &self.widths);
+        trellis::write(&states, &self.widths, out);
     }
 
-    /// Chooses the code of a projected embedding, and the levels that it stands for before the gain.
-    pub(crate) fn choose(&self, projected: &[f32], code: &mut [u8], levels: &mut [f32]) {
-        code.fill(0);
-        for (direction, slot) in self.slots.iter().enumerate() {
-            let choices = self.levels_of(direction);
-            let index = nearest(choices, projected[direction]);
-            levels[direction] = choices[index];
-            code[usize::from(slot.byte)] |= (index as u8) << slot.shift;
-        }
-    }
-
-    /// The gain that makes the estimate unbiased (Gao and Long, "RaBitQ", SIGMOD 2024, section 3.2: divide by the inner product of
-    /// the vector with its code, so that the remainder is orthogonal to the vector), and the length of that remainder.
-    pub(crate) fn gain_and_error(&self, projected: &[f32], norm_squared: f32, levels: &[f32]) -> (f32, f32) {
-        let gain = norm_squared / dot(projected, levels);
-        // |y - g h|^2 = |y|^2 - 2 g <y, h> + g^2 |h|^2, and g <y, h> = |y|^2. With the gain as it will be read back, which also
-        // covers vectors for which there is no such gain (a code of zero, or one that points away from the vector).
-        let stored = self.gain.decode(self.gain.encode(gain));
-        let error =
-            norm_squared - 2.0 * stored * dot(projected, levels) + stored * stored * dot(levels, levels);
-        (gain, error.max(0.0).sqrt())
-    }
-
-    /// The projected vector that a sketch stands for, gain applied.
+    /// The coordinates that a sketch stands for.
     pub(crate) fn decode(&self, sketch: &[u8], out: &mut [f32]) {
-        assert_eq!(sketch.len(), self.sketch_bytes(), "a sketch has a fixed length");
-        assert_eq!(out.len(), self.slots.len(), "one value per direction");
-        let gain = self.gains[usize::from(sketch[self.code_bytes])];
-        for (direction, (slot, value)) in self.slots.iter().zip(out).enumerate() {
-            *value = gain * self.levels_of(direction)[slot.index(sketch[usize::from(slot.byte)])];
-        }
+        assert_eq!(sketch.len(), self.sketch_bytes, "a sketch has a fixed length");
+        assert_eq!(out.len(), self.directions(), "one value per direction");
+        let length = self.decode_unscaled(sketch, out);
+        let gain = self.norm.gain(length.squared, length.with_mean);
+        out.iter_mut().for_each(|value| *value *= gain);
     }
 
-    /// For each code byte a table of what each of its 256 values adds to the inner product with `projected`.
-    pub(crate) fn tables(&self, projected: &[f32]) -> Vec<[f32; 256]> {
-        let mut tables = vec![[0f32; 256]; self.code_bytes];
-        let mut used = vec![0u8; self.code_bytes];
-        for (direction, slot) in self.slots.iter().enumerate() {
-            let (table, used) = (&mut tables[usize::from(slot.byte)], &mut used[usize::from(slot.byte)]);
-            let levels = self.levels_of(direction).iter().map(|level| level * projected[direction]);
-            add_direction(table, *used, slot.shift, &levels.collect::<Vec<_>>());
-            *used |= slot.mask() << slot.shift;
+    /// The coordinates before they are scaled to unit length.
+    pub(crate) fn decode_unscaled(&self, sketch: &[u8], out: &mut [f32]) -> Length {
+        let padded = [sketch, &[0; PADDING]].concat();
+        let tables = tables();
+        let mut length = Length { squared: 0.0, with_mean: 0.0 };
+        for (direction, value) in out.iter_mut().enumerate() {
+            let state = self.windows[direction].state(&padded);
+            *value = self.spreads[direction] * tables[self.starts[direction] + state];
+            length.squared += *value * *value;
+            length.with_mean += *value * self.mean[direction];
         }
-        for (table, used) in tables.iter_mut().zip(used) {
-            // A bit that no direction uses changes nothing, whatever it is.
-            for value in 0..256usize {
-                table[value] = table[value & usize::from(used)];
+        length
+    }
+
+    /// For scoring, one entry per direction: where its value is, and what it adds to the inner product with a query (coordinates
+    /// `projected`), to the squared length and to the inner product with the mean.
+    pub(crate) fn terms(&self, projected: &[f32]) -> Vec<Term> {
+        let term = |direction: usize| {
+            let spread = self.spreads[direction];
+            Term {
+                window: self.windows[direction],
+                start: self.starts[direction],
+                query: projected[direction] * spread,
+                squared: spread * spread,
+                mean: self.mean[direction] * spread,
             }
-        }
-        tables
-    }
-
-    pub(crate) fn gains(&self) -> [f32; 256] {
-        self.gains
-    }
-
-    /// The standard errors that the error bytes stand for, for a query of the given sensitivity.
-    pub(crate) fn errors(&self, sensitivity: f32) -> [f32; 256] {
-        self.error.table(sensitivity)
+        };
+        (0..self.directions()).map(term).collect()
     }
 }
 
-/// Adds one direction's values to a table that is filled only at the values of the bits in `used`.
-fn add_direction(table: &mut [f32; 256], used: u8, shift: u8, values: &[f32]) {
-    // Downwards, because index 0 of the new direction overwrites the sums that the others start from.
-    for (index, value) in values.iter().enumerate().rev() {
-        let mut bits = used;
-        loop {
-            table[usize::from(bits) | (index << shift)] = table[usize::from(bits)] + value;
-            if bits == 0 {
-                break;
-            }
-            bits = (bits - 1) & used;
-        }
-    }
-}
-
-/// The index of the value nearest to `target` among ascending `levels`.
-pub(crate) fn nearest(levels: &[f32], target: f32) -> usize {
-    let above = levels.partition_point(|level| *level < target);
-    if above == 0 {
-        0
-    } else if above == levels.len() || target - levels[above - 1] <= levels[above] - target {
-        above - 1
-    } else {
-        above
-    }
+/// See [`Code::terms`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    pub(crate) window: Window,
+    pub(crate) start: usize,
+    pub(crate) query: f32,
+    pub(crate) squared: f32,
+    pub(crate) mean: f32,
 }

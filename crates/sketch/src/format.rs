@@ -1,26 +1,25 @@
 //! The stored form of a sketcher: little-endian, every length known from the header and checked before anything is allocated.
 //!
 //! ```text
-//! "LSK" 1 byte version, 1 byte form (0 untrained, 1 trained), u32 dim
+//! "LSK", u8 version, u8 form (0 untrained, 1 trained), u32 dim
 //! untrained: u64 seed
-//! trained:   u16 directions, u16 sketch bytes, u8 set of widths (bit w - 1: shapes of width w follow),
-//!            f32 x 11 scales (mean step, outer share, calibration, then low and step of spreads, shares, gain, error),
-//!            f32 levels of each width in the set, ascending widths,
-//!            5 bytes per direction: u16 byte, u8 shift and width (low and high half), u8 spread, u8 share,
-//!            i8 x dim mean, i8 x directions x dim basis
+//! trained:   u16 sketch bytes, u16 x 6 number of directions of width 6, 5, ..., 1,
+//!            f32 x 9: mean step, low and step of spreads, room, factor, base, slope, minimum and maximum of errors
+//!            u8 x directions spreads, one bit per direction (low bit first): is it fine?
+//!            i8 x dim mean, then each direction: i8 x dim if fine, else dim times four bits (value + 8, low half first)
 //! ```
 
-use crate::code::{MAX_WIDTH, Slot};
+use crate::code::Norm;
 use crate::error::SketchError;
 use crate::log_byte::LogByte;
-use crate::trained::{Direction, Parameters};
+use crate::trained::{Parameters, StoredDirection};
+use crate::trellis::MAX_WIDTH;
 use crate::{MAX_DIM, MAX_SKETCH_BYTES, MIN_SKETCH_BYTES};
 
 const MAGIC: &[u8; 3] = b"LSK";
 const VERSION: u8 = 1;
 const UNTRAINED: u8 = 0;
 const TRAINED: u8 = 1;
-const DIRECTION_BYTES: usize = 5;
 
 /// What stored bytes stand for.
 pub(crate) enum Stored {
@@ -36,25 +35,33 @@ pub(crate) fn write_untrained(dim: usize, seed: u64) -> Vec<u8> {
 
 pub(crate) fn write_trained(parameters: &Parameters) -> Vec<u8> {
     let mut out = header(TRAINED, parameters.dim);
-    out.extend((parameters.directions.len() as u16).to_le_bytes());
     out.extend((parameters.sketch_bytes as u16).to_le_bytes());
-    let present =
-        |width: &u8| parameters.shapes.get(usize::from(*width)).is_some_and(|levels| !levels.is_empty());
-    out.push((1..=MAX_WIDTH).filter(present).map(|width| 1 << (width - 1)).sum());
-    let mut scales = vec![parameters.mean_step, parameters.outer_share, parameters.calibration];
-    for scale in [parameters.spreads, parameters.shares, parameters.gain, parameters.error] {
-        let (low, step) = scale.parts();
-        scales.extend([low, step]);
+    for width in (1..=MAX_WIDTH).rev() {
+        let count = parameters.widths.iter().filter(|w| **w == width).count();
+        out.extend((count as u16).to_le_bytes());
     }
-    let levels = parameters.shapes.iter().flatten();
-    out.extend(scales.iter().chain(levels).flat_map(|value| value.to_le_bytes()));
-    for direction in &parameters.directions {
-        out.extend(direction.slot.byte.to_le_bytes());
-        out.push(direction.slot.shift | direction.slot.width << 4);
-        out.extend([direction.spread, direction.share]);
+    let (low, step) = parameters.spread_scale.parts();
+    let Norm { room, factor, error_base, error_slope, error_min, error_max } = parameters.norm;
+    let scales =
+        [parameters.mean_step, low, step, room, factor, error_base, error_slope, error_min, error_max];
+    out.extend(scales.iter().flat_map(|value| value.to_le_bytes()));
+    out.extend(&parameters.spreads);
+    let bit = |(place, direction): (usize, &StoredDirection)| u8::from(direction.fine) << place;
+    out.extend(parameters.basis.chunks(8).map(|eight| eight.iter().enumerate().map(bit).sum::<u8>()));
+    out.extend(parameters.mean.iter().map(|value| *value as u8));
+    for direction in &parameters.basis {
+        write_direction(direction, &mut out);
     }
-    out.extend(parameters.mean.iter().chain(&parameters.basis).map(|value| *value as u8));
     out
+}
+
+fn write_direction(direction: &StoredDirection, out: &mut Vec<u8>) {
+    if direction.fine {
+        out.extend(direction.values.iter().map(|value| *value as u8));
+    } else {
+        let half = |value: Option<&i8>| (value.copied().unwrap_or(-8) + 8) as u8 & 15;
+        out.extend(direction.values.chunks(2).map(|pair| half(pair.first()) | half(pair.get(1)) << 4));
+    }
 }
 
 fn header(form: u8, dim: usize) -> Vec<u8> {
@@ -86,50 +93,45 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Stored, SketchError> {
 }
 
 fn read_trained(reader: &mut Reader, dim: usize) -> Result<Parameters, SketchError> {
-    let count = usize::from(reader.u16()?);
     let sketch_bytes = usize::from(reader.u16()?);
-    if count > dim || !(MIN_SKETCH_BYTES..=MAX_SKETCH_BYTES).contains(&sketch_bytes) {
-        return Err(SketchError::Damaged("an impossible number of directions or bytes"));
+    if !(MIN_SKETCH_BYTES..=MAX_SKETCH_BYTES).contains(&sketch_bytes) {
+        return Err(SketchError::Damaged("an impossible number of bytes per sketch"));
     }
-    let widths = reader.u8()?;
-    if u16::from(widths) >> MAX_WIDTH != 0 {
-        return Err(SketchError::Damaged("a direction of impossible width"));
+    let mut widths = Vec::new();
+    for width in (1..=MAX_WIDTH).rev() {
+        let count = usize::from(reader.u16()?);
+        if widths.len() + count > dim {
+            return Err(SketchError::Damaged("more directions than dimensions"));
+        }
+        widths.extend(std::iter::repeat_n(width, count));
     }
-    let (mean_step, outer_share, calibration) = (reader.f32()?, reader.f32()?, reader.f32()?);
-    let (spreads, shares) = (reader.scale()?, reader.scale()?);
-    let (gain, error) = (reader.scale()?, reader.scale()?);
-    let mut shapes = vec![Vec::new()];
-    for width in 1..=MAX_WIDTH {
-        let count = if widths >> (width - 1) & 1 == 1 { 1usize << width } else { 0 };
-        shapes.push((0..count).map(|_| reader.f32()).collect::<Result<_, _>>()?);
-    }
-    let directions = reader.take(count * DIRECTION_BYTES)?.chunks_exact(DIRECTION_BYTES);
-    let directions = directions.map(|bytes| Direction {
-        slot: Slot {
-            byte: u16::from_le_bytes([bytes[0], bytes[1]]),
-            shift: bytes[2] & 15,
-            width: bytes[2] >> 4,
-        },
-        spread: bytes[3],
-        share: bytes[4],
-    });
-    let parameters = Parameters {
-        dim,
-        sketch_bytes,
-        directions: directions.collect(),
-        mean: reader.i8s(dim)?,
-        mean_step,
-        basis: reader.i8s(count * dim)?,
-        shapes,
-        spreads,
-        shares,
-        outer_share,
-        gain,
-        error,
-        calibration,
+    let mean_step = reader.f32()?;
+    let (low, step) = (reader.f32()?, reader.f32()?);
+    let spread_scale = LogByte::from_parts(low, step).ok_or(SketchError::Damaged("an impossible scale"))?;
+    let norm = Norm {
+        room: reader.f32()?,
+        factor: reader.f32()?,
+        error_base: reader.f32()?,
+        error_slope: reader.f32()?,
+        error_min: reader.f32()?,
+        error_max: reader.f32()?,
     };
-    parameters.check().map_err(SketchError::Damaged)?;
-    Ok(parameters)
+    let spreads = reader.take(widths.len())?.to_vec();
+    let fine = reader.take(widths.len().div_ceil(8))?;
+    let mean = reader.i8s(dim)?;
+    let basis = (0..widths.len()).map(|i| read_direction(reader, dim, fine[i / 8] >> (i % 8) & 1 == 1));
+    let basis = basis.collect::<Result<_, _>>()?;
+    Ok(Parameters { dim, sketch_bytes, mean, mean_step, widths, spreads, spread_scale, basis, norm })
+}
+
+fn read_direction(reader: &mut Reader, dim: usize, fine: bool) -> Result<StoredDirection, SketchError> {
+    let values = if fine {
+        reader.i8s(dim)?
+    } else {
+        let halves = reader.take(dim.div_ceil(2))?.iter().flat_map(|byte| [byte & 15, byte >> 4]);
+        halves.take(dim).map(|half| half as i8 - 8).collect()
+    };
+    Ok(StoredDirection { values, fine })
 }
 
 /// Takes values off the front of a slice.
@@ -170,10 +172,5 @@ impl<'a> Reader<'a> {
 
     fn i8s(&mut self, count: usize) -> Result<Vec<i8>, SketchError> {
         Ok(self.take(count)?.iter().map(|byte| *byte as i8).collect())
-    }
-
-    fn scale(&mut self) -> Result<LogByte, SketchError> {
-        let (low, step) = (self.f32()?, self.f32()?);
-        LogByte::from_parts(low, step).ok_or(SketchError::Damaged("an impossible scale"))
     }
 }

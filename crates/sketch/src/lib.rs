@@ -4,24 +4,25 @@
 //! embedding into a sketch of a fixed number of bytes, and a query into a [`SketchQuery`], which scores sketches.
 //!
 //! Two forms:
-//! - **trained** on a sample of the corpus: mean and leading directions of the covariance, a few bits per direction by variance
-//!   (transform coding), a gain that makes the estimate unbiased, and an error calibrated on held-out rows;
-//! - **untrained**: a seeded random rotation, one bit per dimension (RaBitQ), for a table that has no rows yet.
+//! - **trained** on a sample of the corpus: mean and leading directions of the covariance, bits by variance (transform coding);
+//! - **untrained**: a seeded random rotation, one bit per dimension, for a table that has no rows yet.
 //!
-//! The layout of a sketch: code bytes, one byte of gain, one byte of error, the last two on logarithmic scales.
+//! Either way all coordinates of a row are coded together by a trellis code, decoded vectors are scaled to unit length, and the error of an
+//! estimate follows from how much had to be scaled: a sketch is its code and nothing else.
 
+mod allot;
 mod code;
 mod error;
 mod format;
 mod linear;
 mod log_byte;
 mod pca;
-mod quantiser;
 mod random;
 mod rotation;
 mod score;
 mod train;
 mod trained;
+mod trellis;
 mod untrained;
 
 use std::sync::Arc;
@@ -69,7 +70,7 @@ impl Sketcher {
         Ok(Sketcher { form: Arc::new(Form::Trained(train::train(sample, dim, options)?)) })
     }
 
-    /// The parameters as bytes, for [`Sketcher::from_bytes`]. About `directions() * dim()` bytes if trained, 17 if not.
+    /// The parameters as bytes, for [`Sketcher::from_bytes`]. About `directions() * dim() / 2` bytes if trained, 17 if not.
     pub fn to_bytes(&self) -> Vec<u8> {
         match &*self.form {
             Form::Trained(trained) => format::write_trained(trained.parameters()),
@@ -123,7 +124,7 @@ impl Sketcher {
         }
     }
 
-    /// Writes the embedding's coordinates in the sketcher's directions, relative to the mean: `V^T (x - mean)`.
+    /// Writes the embedding's coordinates in the sketcher's directions, relative to the mean: the `y` for which `mean + V y` is nearest to it.
     ///
     /// # Panics
     ///
@@ -137,17 +138,17 @@ impl Sketcher {
         }
     }
 
-    /// Writes the sketch of an embedding.
+    /// Writes the sketch of an embedding of unit length (that of any other is the sketch of its direction, more or less). Takes some tenths
+    /// of a millisecond: it searches for the best code.
     ///
     /// # Panics
     ///
     /// If `embedding` is not [`Sketcher::dim`] long, or `out` not [`Sketcher::sketch_bytes`].
     pub fn encode(&self, embedding: &[f32], out: &mut [u8]) {
         self.assert_dim(embedding);
-        match &*self.form {
-            Form::Trained(trained) => trained.encode(embedding, out),
-            Form::Untrained(untrained) => untrained.encode(embedding, out),
-        }
+        let mut coordinates = vec![0.0; self.directions()];
+        self.project(embedding, &mut coordinates);
+        self.code().encode(&coordinates, out);
     }
 
     /// Writes the vector that a sketch stands for, an approximation of what [`Sketcher::project`] gives. Any bytes are valid.

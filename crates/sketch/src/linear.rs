@@ -22,6 +22,15 @@ pub(crate) fn multiply(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
     }
 }
 
+/// Takes from `remainder` the combination of `matrix`'s rows with the given coefficients.
+pub(crate) fn subtract_combination(matrix: &[f32], coefficients: &[f32], remainder: &mut [f32]) {
+    for (row, coefficient) in matrix.chunks_exact(remainder.len()).zip(coefficients) {
+        for (value, entry) in remainder.iter_mut().zip(row) {
+            *value -= coefficient * entry;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! A query made ready for scoring sketches.
 
-use crate::code::TRAILER;
+use crate::code::{Code, Norm, Term};
+use crate::trellis::{PADDING, tables};
 
 /// What a sketch says about the similarity of its node to a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,27 +13,29 @@ pub struct Estimate {
     pub error: f32,
 }
 
-/// A query, and for each code byte of a sketch a table of what its values add to the similarity.
-///
-/// About 1 KiB per code byte: 48 KiB for sketches of 50 bytes.
+/// A query in the coordinates of a sketcher, ready to score sketches.
 #[derive(Clone, Debug)]
 pub struct SketchQuery {
     base: f32,
+    length: f32,
     projected: Vec<f32>,
-    tables: Vec<[f32; 256]>,
-    gains: [f32; 256],
-    errors: [f32; 256],
+    terms: Vec<Term>,
+    sketch_bytes: usize,
+    norm: Norm,
+}
+
+/// The sums that a sketch is judged by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    query: f32,
+    squared: f32,
+    mean: f32,
 }
 
 impl SketchQuery {
-    pub(crate) fn new(
-        base: f32,
-        projected: Vec<f32>,
-        tables: Vec<[f32; 256]>,
-        gains: [f32; 256],
-        errors: [f32; 256],
-    ) -> SketchQuery {
-        SketchQuery { base, projected, tables, gains, errors }
+    pub(crate) fn new(base: f32, length: f32, projected: Vec<f32>, code: &Code) -> SketchQuery {
+        let terms = code.terms(&projected);
+        SketchQuery { base, length, projected, terms, sketch_bytes: code.sketch_bytes(), norm: *code.norm() }
     }
 
     /// The similarity of the query to the mean of all rows, `<q, mean>`; 0 for an untrained sketcher.
@@ -40,7 +43,8 @@ impl SketchQuery {
         self.base
     }
 
-    /// The query in the sketcher's directions, not centred: `V^T q`. The similarity of a row is about `base + <projected, decode(sketch)>`.
+    /// The query's inner products with the sketcher's directions, not centred: `V^T q`. The similarity of a row is about
+    /// `base + <projected, decode(sketch)>`.
     pub fn projected(&self) -> &[f32] {
         &self.projected
     }
@@ -48,32 +52,30 @@ impl SketchQuery {
     /// Estimates the similarity of every sketch in `sketches` (one after the other, `sketch_bytes` each) and appends the estimates to
     /// `out` in the same order. Bytes after the last whole sketch are ignored. Any bytes are valid.
     pub fn score(&self, sketches: &[u8], out: &mut Vec<Estimate>) {
-        let code_bytes = self.tables.len();
-        out.extend(sketches.chunks_exact(code_bytes + TRAILER).map(|sketch| {
-            let (code, trailer) = sketch.split_at(code_bytes);
-            let sum = sum_portable(&self.tables, code);
-            Estimate {
-                similarity: self.base + self.gains[usize::from(trailer[0])] * sum,
-                error: self.errors[usize::from(trailer[1])],
-            }
+        let mut padded = vec![0u8; self.sketch_bytes + PADDING];
+        out.extend(sketches.chunks_exact(self.sketch_bytes).map(|sketch| {
+            padded[..self.sketch_bytes].copy_from_slice(sketch);
+            self.estimate(sum_portable(&self.terms, &padded))
         }));
+    }
+
+    fn estimate(&self, sums: Sums) -> Estimate {
+        let gain = self.norm.gain(sums.squared, sums.mean);
+        Estimate {
+            similarity: self.base + gain * sums.query,
+            error: self.length * self.norm.error(sums.squared),
+        }
     }
 }
 
-/// The sum of one look-up per byte. Four running sums hide the latency of additions.
-fn sum_portable(tables: &[[f32; 256]], code: &[u8]) -> f32 {
-    let (table_quads, code_quads) = (tables.chunks_exact(4), code.chunks_exact(4));
-    let rest: f32 = table_quads
-        .remainder()
-        .iter()
-        .zip(code_quads.remainder())
-        .map(|(table, byte)| table[usize::from(*byte)])
-        .sum();
-    let mut sums = [0f32; 4];
-    for (tables, bytes) in table_quads.zip(code_quads) {
-        for lane in 0..4 {
-            sums[lane] += tables[lane][usize::from(bytes[lane])];
-        }
+fn sum_portable(terms: &[Term], padded: &[u8]) -> Sums {
+    let tables = tables();
+    let mut sums = Sums::default();
+    for term in terms {
+        let value = tables[term.start + term.window.state(padded)];
+        sums.query += term.query * value;
+        sums.squared += term.squared * value * value;
+        sums.mean += term.mean * value;
     }
-    (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
+    sums
 }

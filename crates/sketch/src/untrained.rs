@@ -1,14 +1,14 @@
 //! The untrained form: a seeded random rotation and one bit per dimension, for an index made before there are rows.
 //!
-//! RaBitQ (Gao and Long, "RaBitQ: quantizing high-dimensional vectors with a theoretical error bound for approximate nearest neighbor
-//! search", SIGMOD 2024): the code is the sign of each rotated value; dividing by the inner product with the code makes the estimate
-//! unbiased; what is left is spread evenly over the other dimensions, which gives its standard error without any data.
+//! After a random rotation every row's coordinates look Gaussian and what a code misses is spread evenly, so that gain and standard error
+//! are known without data: Gao and Long, "RaBitQ: quantizing high-dimensional vectors with a theoretical error bound for approximate
+//! nearest neighbor search", SIGMOD 2024. RaBitQ keeps signs; a trellis code of the same size leaves less (28 % against 36 %).
 
-use crate::code::{Code, Slot};
+use crate::code::{Code, Norm};
 use crate::linear::dot;
-use crate::log_byte::LogByte;
 use crate::rotation::Rotation;
 use crate::score::SketchQuery;
+use crate::trellis::LEFT;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Untrained {
@@ -20,15 +20,27 @@ pub(crate) struct Untrained {
 
 impl Untrained {
     pub(crate) fn new(dim: usize, seed: u64) -> Untrained {
-        let slots: Vec<Slot> =
-            (0..dim).map(|i| Slot { byte: (i / 8) as u16, shift: (i % 8) as u8, width: 1 }).collect();
-        let level = 1.0 / (dim as f32).sqrt();
-        let levels = [-level, level].repeat(dim);
-        // For unit rows the gain is 1 / <x, code>: at least 1, and near 1.25 (the square root of pi / 2) as dimensions grow. The error is
-        // the square root of gain^2 - 1.
-        let gain = LogByte::spanning(1.0, 2.0);
-        let error = LogByte::spanning(0.1, 2.0);
-        let code = Code::new(slots, levels, dim.div_ceil(8), gain, error);
+        let left = LEFT[1] as f32;
+        // The decoded vector is sqrt(1 - left) of the row and as much again that is orthogonal to it as to make up its length: divided by that
+        // root the estimate is unbiased, and what is orthogonal is spread over dim - 1 dimensions.
+        let error = left / (1.0 - left) / (dim.max(2) as f32 - 1.0);
+        let norm = Norm {
+            room: 1.0,
+            factor: 1.0 / (1.0 - left).sqrt(),
+            error_base: error,
+            error_slope: 0.0,
+            error_min: error,
+            error_max: error,
+        };
+        let spread = 1.0 / (dim.max(1) as f32).sqrt();
+        let code = Code::new(
+            vec![1; dim],
+            vec![spread; dim],
+            vec![1.0; dim],
+            vec![0.0; dim],
+            sketch_bytes(dim),
+            norm,
+        );
         Untrained { dim, seed, rotation: Rotation::new(dim, seed), code }
     }
 
@@ -49,18 +61,14 @@ impl Untrained {
         self.rotation.apply(out);
     }
 
-    pub(crate) fn encode(&self, embedding: &[f32], out: &mut [u8]) {
-        let mut projected = embedding.to_vec();
-        self.rotation.apply(&mut projected);
-        self.code.encode(&projected, dot(embedding, embedding), out);
-    }
-
     pub(crate) fn query(&self, query: &[f32]) -> SketchQuery {
         let mut projected = query.to_vec();
         self.rotation.apply(&mut projected);
-        // The remainder is orthogonal to the row, hence spread over dim - 1 dimensions.
-        let sensitivity = dot(query, query).sqrt() / (self.dim.max(2) as f32 - 1.0).sqrt();
-        let tables = self.code.tables(&projected);
-        SketchQuery::new(0.0, projected, tables, self.code.gains(), self.code.errors(sensitivity))
+        SketchQuery::new(0.0, dot(query, query).sqrt(), projected, &self.code)
     }
+}
+
+/// One bit per dimension, and the first state.
+fn sketch_bytes(dim: usize) -> usize {
+    dim.div_ceil(8) + 2
 }

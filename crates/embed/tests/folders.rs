@@ -1,0 +1,135 @@
+//! A model's folder: what makes it a model, what its fingerprint follows. Needs no ONNX Runtime.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use leann_embed::{EmbedError, ModelSpec, Pooling, Role};
+use support::{copy, tiny};
+
+#[test]
+fn the_tiny_models_describe_themselves() {
+    let a = ModelSpec::open(&tiny("tiny-hash")).unwrap();
+    assert_eq!((a.name(), a.dim(), a.max_tokens(), a.pooling()), ("tiny-hash", Some(64), 128, Pooling::Mean));
+    assert!(a.normalises() && a.prompt(Role::Query).is_empty() && a.prompt(Role::Passage).is_empty());
+    let b = ModelSpec::open(&tiny("tiny-hash-b")).unwrap();
+    assert_eq!((b.name(), b.dim(), b.max_tokens(), b.pooling()), ("tiny-hash-b", Some(32), 128, Pooling::Cls));
+    assert_eq!((b.prompt(Role::Query), b.prompt(Role::Passage)), ("search query: ", "passage: "));
+    assert_ne!(a.fingerprint().unwrap(), b.fingerprint().unwrap());
+}
+
+#[test]
+fn the_fingerprint_is_that_of_the_model_and_not_of_the_copy() {
+    let original = ModelSpec::open(&tiny("tiny-hash")).unwrap().fingerprint().unwrap();
+    let dir = copy(&tiny("tiny-hash"));
+    let of = || ModelSpec::open(dir.path()).unwrap().fingerprint().unwrap();
+    assert_eq!(of(), original);
+
+    // The usual other place for the weights, and files that decide nothing.
+    fs::create_dir(dir.path().join("onnx")).unwrap();
+    fs::rename(dir.path().join("model.onnx"), dir.path().join("onnx/model.onnx")).unwrap();
+    fs::write(dir.path().join("README.md"), "words").unwrap();
+    assert_eq!(of(), original);
+
+    let changed = |file: &str, content: &[u8]| {
+        let path = dir.path().join(file);
+        let before = fs::read(&path).ok();
+        fs::write(&path, content).unwrap();
+        let fingerprint = of();
+        match before {
+            Some(before) => fs::write(&path, before).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        assert_ne!(fingerprint, original, "{file}");
+        fingerprint
+    };
+    let mut seen = vec![
+        changed("leann.json", br#"{"query_prompt": "q: "}"#),
+        changed("leann.json", br#"{"passage_prompt": "q: "}"#),
+        changed("leann.json", br#"{"max_tokens": 127}"#),
+        changed("leann.json", br#"{"pooling": "cls"}"#),
+        changed("leann.json", br#"{"lower_case": true}"#),
+        changed("leann.json", br#"{"one_row_per_run": true}"#),
+        changed("leann.json", br#"{"output": "x"}"#),
+    ];
+    let tokenizer = fs::read_to_string(dir.path().join("tokenizer.json")).unwrap();
+    seen.push(changed("tokenizer.json", tokenizer.replacen("\"zebra\"", "\"zebro\"", 1).as_bytes()));
+    let mut weights = fs::read(dir.path().join("onnx/model.onnx")).unwrap();
+    weights[1000] ^= 1;
+    seen.push(changed("onnx/model.onnx", &weights));
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 9);
+    assert_eq!(of(), original);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let says = |spoil: &dyn Fn(&std::path::Path), word: &str| {
+        let dir = copy(&tiny("tiny-hash"));
+        spoil(dir.path());
+        let error = ModelSpec::open(dir.path()).unwrap_err();
+        assert!(matches!(error, EmbedError::ModelMissing { .. }), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    };
+    says(&|dir| fs::remove_file(dir.join("model.onnx")).unwrap(), "onnx/model.onnx");
+    says(&|dir| fs::remove_file(dir.join("tokenizer.json")).unwrap(), "tokenizer.json");
+    says(&|dir| fs::write(dir.join("leann.json"), r#"{"model_file": "other.onnx"}"#).unwrap(), "leann.json");
+    says(&|dir| fs::remove_dir_all(dir).unwrap(), "No such file");
+    let file = tiny("tiny-hash").join("model.onnx");
+    assert!(matches!(ModelSpec::open(&file), Err(EmbedError::ModelMissing { .. })));
+}
+
+#[test]
+fn what_is_no_sound_file_is_named() {
+    let says = |spoil: &dyn Fn(&std::path::Path), file: &str, word: &str| {
+        let dir = copy(&tiny("tiny-hash"));
+        spoil(dir.path());
+        let error = ModelSpec::open(dir.path()).unwrap_err();
+        assert!(matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with(file)), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    };
+    let whole = fs::read(tiny("tiny-hash").join("model.onnx")).unwrap();
+    says(&|dir| fs::write(dir.join("model.onnx"), &whole[..whole.len() / 2]).unwrap(), "model.onnx", "cut short");
+    says(&|dir| fs::write(dir.join("model.onnx"), b"").unwrap(), "model.onnx", "no graph");
+    says(&|dir| fs::write(dir.join("model.onnx"), "text".repeat(99)).unwrap(), "model.onnx", "");
+    says(
+        &|dir| {
+            fs::remove_file(dir.join("tokenizer.json")).unwrap();
+            symlink(tiny("tiny-hash").join("tokenizer.json"), dir.join("tokenizer.json")).unwrap();
+        },
+        "tokenizer.json",
+        "outside",
+    );
+    says(
+        &|dir| fs::write(dir.join("leann.json"), r#"{"model_file": "../model.onnx"}"#).unwrap(),
+        "model.onnx",
+        "outside",
+    );
+    says(&|dir| fs::write(dir.join("config.json"), vec![b' '; 2 << 20]).unwrap(), "config.json", "more than");
+}
+
+#[test]
+fn models_are_found_by_name_only() {
+    let models = tempfile::tempdir().unwrap();
+    let outside = copy(&tiny("tiny-hash"));
+    for name in ["one", "two"] {
+        let dir = copy(&tiny("tiny-hash"));
+        fs::rename(dir.path(), models.path().join(name)).unwrap();
+    }
+    fs::create_dir(models.path().join("no-model")).unwrap();
+    fs::create_dir(models.path().join(".hidden")).unwrap();
+    fs::write(models.path().join(".hidden/tokenizer.json"), "{}").unwrap();
+    symlink("one", models.path().join("alias")).unwrap();
+    symlink(outside.path(), models.path().join("elsewhere")).unwrap();
+
+    let find = |name: &str| ModelSpec::find(models.path(), name);
+    assert_eq!(find("one").unwrap().name(), "one");
+    assert_eq!(find("alias").unwrap().name(), "alias");
+    for refused in ["", ".", "..", "one/../two", "/one", "one/", ".hidden", "no-model", "three", "elsewhere", "a\0b"] {
+        assert!(matches!(find(refused), Err(EmbedError::ModelMissing { .. })), "{refused:?}");
+    }
+    assert_eq!(ModelSpec::list(models.path()).unwrap(), ["alias", "elsewhere", "one", "two"]);
+    assert!(matches!(ModelSpec::list(&models.path().join("none")), Err(EmbedError::ModelMissing { .. })));
+}
