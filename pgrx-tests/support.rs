@@ -7,6 +7,9 @@ use pgrx::prelude::*;
 /// A made-up model of a few kilobytes that hashes tokens: fast, and the same everywhere.
 pub const MODEL: &str = "tiny-hash";
 
+/// Another such model, of other dimensions, with prompts.
+pub const OTHER_MODEL: &str = "tiny-hash-b";
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -50,7 +53,9 @@ pub struct Failure {
 
 /// Runs a statement that must fail, in a subtransaction of its own.
 pub fn failure(statement: &str) -> Failure {
-    run("CREATE OR REPLACE FUNCTION pg_temp.failure(statement text) RETURNS text[] LANGUAGE plpgsql AS $$
+    // Made once: a test may have taken on another role since.
+    if one::<bool>("SELECT to_regproc('pg_temp.failure') IS NULL") == Some(true) {
+        run("CREATE FUNCTION pg_temp.failure(statement text) RETURNS text[] LANGUAGE plpgsql AS $$
          DECLARE
              state text; message text; detail text; hint text;
          BEGIN
@@ -61,6 +66,7 @@ pub fn failure(statement: &str) -> Failure {
                  detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
              RETURN ARRAY[state, message, detail, hint];
          END $$");
+    }
     let parts = Spi::get_one_with_args::<Vec<String>>("SELECT pg_temp.failure($1)", &[statement.into()])
         .expect("the function of the line above")
         .unwrap_or_else(|| panic!("this should have failed: {statement}"));

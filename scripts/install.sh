@@ -22,11 +22,12 @@ build() {
     touch "$stamp"
 }
 
-# put FROM TO: nothing to do where the same bytes are there already.
+# put FROM TO: nothing to do where the same file is there already. Times go with it: a model's mapped form is known by the
+# time of the file that it was made from.
 put() {
-    cmp -s "$1" "$2" && return
+    cmp -s "$1" "$2" && [ "$(stat -c %Y "$1")" = "$(stat -c %Y "$2")" ] && return
     as_root mkdir -p "$(dirname "$2")"
-    as_root cp "$1" "$2.new"
+    as_root cp --preserve=timestamps "$1" "$2.new"
     as_root chmod "$([ -x "$1" ] && echo 755 || echo 644)" "$2.new"
     as_root mv -f "$2.new" "$2"
     note "installed $2"

@@ -27,16 +27,15 @@ if [ -n "$FOLDER" ]; then
     [ -d "$FOLDER" ] || die "FOLDER=$FOLDER is no directory"
     name=$(basename "$(cd "$FOLDER" && pwd)")
     say "model: checking and converting $FOLDER as '$name'"
-    "$VENV_PYTHON" "$ROOT/tools/make_model.py" --folder "$FOLDER" "$BUILD/models/$name"
+    # Beside its place first: a folder that turns out unusable never gets there.
+    rm -rf "$BUILD/models/.$name.new"
+    cp -rL "$FOLDER" "$BUILD/models/.$name.new"
+    "$VENV_PYTHON" "$ROOT/tools/make_model.py" --from-folder "$BUILD/models/.$name.new"
+    rm -rf "$BUILD/models/$name"
+    mv "$BUILD/models/.$name.new" "$BUILD/models/$name"
 elif [ "$MODEL" = "$DEFAULT_MODEL" ]; then
-    stamp=$BUILD/models/.$MODEL.made
-    if [ -e "$stamp" ] && [ "$stamp" -nt "$ROOT/tools/make_model.py" ]; then
-        say "model: .build/models/$MODEL is there"
-    else
-        say "model: fetching and converting $MODEL into .build/models"
-        "$VENV_PYTHON" "$ROOT/tools/make_model.py" "$BUILD/models/$MODEL"
-        touch "$stamp"
-    fi
+    say "model: $MODEL in .build/models"
+    "$VENV_PYTHON" "$ROOT/tools/make_model.py" "$BUILD/models"
 elif [ -d "$BUILD/models/$MODEL" ]; then
     say "model: .build/models/$MODEL is there"
 else

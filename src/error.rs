@@ -3,10 +3,14 @@
 //! Everything below the SQL functions returns `Result`; only the functions themselves raise. So no lock, borrow or
 //! buffer of ours is ever held where Postgres unwinds.
 
+use std::path::Path;
+
 use leann_embed::EmbedError;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+
+use crate::guc;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -32,14 +36,26 @@ impl Error {
         Error::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
     }
 
-    pub fn detail(mut self, detail: impl Into<String>) -> Error {
-        self.0.detail = Some(detail.into());
+    pub fn detail(self, detail: impl Into<String>) -> Error {
+        self.maybe_detail(Some(detail.into()))
+    }
+
+    fn maybe_detail(mut self, detail: Option<String>) -> Error {
+        self.0.detail = detail;
         self
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.0.hint = Some(hint.into());
         self
+    }
+
+    /// The message and the detail in one line.
+    pub fn summary(&self) -> String {
+        match &self.0.detail {
+            Some(detail) => format!("{}: {detail}", self.0.message),
+            None => self.0.message.clone(),
+        }
     }
 
     /// Raises the error in Postgres, which ends the statement.
@@ -80,13 +96,26 @@ impl From<pgrx::spi::SpiError> for Error {
 }
 
 /// The name by which a user knows a model is that of its folder.
-fn folder_name(path: &std::path::Path) -> String {
+fn folder_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
+/// A model's file, by its path inside the folder of models.
+fn file_name(path: &Path) -> String {
+    let models = guc::model_dir();
+    let inside =
+        path.strip_prefix(&models).ok().or_else(|| path.strip_prefix(models.canonicalize().ok()?).ok());
+    inside.map_or_else(|| folder_name(path), |inside| inside.display().to_string())
+}
+
+/// A detail that gives away where the server keeps its files.
+fn for_superusers(detail: String) -> Option<String> {
+    // SAFETY: a plain call; errors are made while a statement runs, so the catalogs can be asked.
+    unsafe { pg_sys::superuser() }.then_some(detail)
+}
+
 impl From<EmbedError> for Error {
-    /// Paths are left out: where the server keeps its files is for administrators, who can read the settings that the
-    /// hints name.
+    /// Where the server keeps its files is for superusers, as it is in the settings that the hints name.
     fn from(error: EmbedError) -> Error {
         use PgSqlErrorCode::*;
         const LIBRARY_HINT: &str = "Install ONNX Runtime (\"make install\" does), or set leann.onnxruntime_library to \
@@ -96,12 +125,14 @@ impl From<EmbedError> for Error {
         const FILE_HINT: &str = "The view leann.models lists the models that the server sees, and what is wrong with \
                                  them.";
         match error {
-            EmbedError::LibraryMissing { .. } => {
-                Error::new(ERRCODE_UNDEFINED_FILE, "the ONNX Runtime library is not installed").hint(LIBRARY_HINT)
+            EmbedError::LibraryMissing { path } => {
+                Error::new(ERRCODE_UNDEFINED_FILE, "the ONNX Runtime library is not installed")
+                    .maybe_detail(for_superusers(format!("There is no file \"{}\".", path.display())))
+                    .hint(LIBRARY_HINT)
             }
             EmbedError::LibraryUnusable { reason, .. } => {
                 Error::new(ERRCODE_SYSTEM_ERROR, "the ONNX Runtime library cannot be used")
-                    .detail(reason)
+                    .maybe_detail(for_superusers(reason))
                     .hint(LIBRARY_HINT)
             }
             EmbedError::ProviderMissing { provider, reason } => Error::new(
@@ -117,8 +148,8 @@ impl From<EmbedError> for Error {
                     .hint(MODEL_HINT)
             }
             EmbedError::ModelFile { path, reason } => {
-                let file = folder_name(&path);
-                Error::new(ERRCODE_CONFIG_FILE_ERROR, format!("file \"{file}\" of the model cannot be used"))
+                let file = file_name(&path);
+                Error::new(ERRCODE_CONFIG_FILE_ERROR, format!("model file \"{file}\" cannot be used"))
                     .detail(reason)
                     .hint(FILE_HINT)
             }

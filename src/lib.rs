@@ -36,6 +36,9 @@ mod embedding_type_tests;
 #[path = "../pgrx-tests/models.rs"]
 mod models_tests;
 #[cfg(any(test, feature = "pg_test"))]
+#[path = "../pgrx-tests/recall.rs"]
+mod recall_tests;
+#[cfg(any(test, feature = "pg_test"))]
 #[path = "../pgrx-tests/support.rs"]
 mod support;
 

@@ -22,10 +22,10 @@ use std::sync::atomic::AtomicBool;
 const TRAIN_FROM: usize = 256;
 /// Rows that the sketch is trained on at most.
 const TRAIN_ROWS: usize = 20_000;
-/// Texts are embedded in batches of about this many bytes or this many rows per thread, whichever comes first: long
-/// enough to sort by length, short enough to keep little text in memory.
+/// Texts are embedded in batches of so many rows per thread, or so many bytes, whichever comes first: enough to sort by
+/// length and to keep all threads busy to the end, few enough to show progress and to hold little text.
+const BATCH_ROWS_PER_THREAD: usize = 128;
 const BATCH_BYTES: usize = 4 << 20;
-const BATCH_ROWS: usize = 512;
 
 /// The rows of the table as the scan hands them over.
 struct Collector {
@@ -35,6 +35,7 @@ struct Collector {
     pointers: Vec<HeapPointer>,
     waiting: Vec<Embedding>,
     waiting_bytes: usize,
+    batch_rows: usize,
 }
 
 impl Collector {
@@ -45,7 +46,7 @@ impl Collector {
         };
         self.pointers.push(pointer);
         self.waiting.push(value);
-        if self.waiting.len() >= BATCH_ROWS || self.waiting_bytes >= BATCH_BYTES {
+        if self.waiting.len() >= self.batch_rows || self.waiting_bytes >= BATCH_BYTES {
             self.flush();
         }
     }
@@ -107,6 +108,7 @@ unsafe fn build(table: Rel, index: Rel, info: *mut pg_sys::IndexInfo) -> (f64, u
         pointers: Vec::new(),
         waiting: Vec::new(),
         waiting_bytes: 0,
+        batch_rows: BATCH_ROWS_PER_THREAD * guc::threads(),
     };
     // SAFETY: by the caller's promise; the callback gets the collector that outlives the scan.
     let heap_rows = unsafe {

@@ -44,12 +44,35 @@ fn leann_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRout
     routine.amcostestimate = Some(cost::amcostestimate);
     routine.amoptions = Some(options::amoptions);
     routine.ambuildphasename = Some(ambuildphasename);
+    routine.amproperty = Some(amproperty);
     routine.amvalidate = Some(validate::amvalidate);
     routine.ambeginscan = Some(scan::ambeginscan);
     routine.amrescan = Some(scan::amrescan);
     routine.amgettuple = Some(scan::amgettuple);
     routine.amendscan = Some(scan::amendscan);
     routine.into_pg_boxed()
+}
+
+/// Answers `pg_index_column_has_property(…, 'distance_orderable')`, which the server leaves to access methods: every index
+/// column of ours is of a class with ordering operators, since the one without cannot be built on.
+#[pg_guard]
+unsafe extern "C-unwind" fn amproperty(
+    _index: pg_sys::Oid,
+    column: i32,
+    property: pg_sys::IndexAMProperty::Type,
+    _name: *const std::ffi::c_char,
+    result: *mut bool,
+    null: *mut bool,
+) -> bool {
+    if column == 0 || property != pg_sys::IndexAMProperty::AMPROP_DISTANCE_ORDERABLE {
+        return false;
+    }
+    // SAFETY: the server passes places for both.
+    unsafe {
+        *result = true;
+        *null = false;
+    }
+    true
 }
 
 #[pg_guard]

@@ -7,6 +7,8 @@
 use leann_embed::Job;
 use pgrx::prelude::*;
 
+use crate::pg::interrupts::with_signals_blocked;
+
 /// Whether the backend has an interrupt that `CHECK_FOR_INTERRUPTS` would serve now.
 fn interrupt_waits() -> bool {
     // SAFETY: plain reads of this process's own variables; the first is set by signal handlers, hence volatile.
@@ -37,31 +39,11 @@ pub fn interruptible<R>(threads: usize, stopped: impl Fn(&R) -> bool, mut work: 
     for attempt in 0.. {
         let should_stop: &dyn Fn() -> bool =
             if attempt < PATIENT_ATTEMPTS { &interrupt_waits } else { &end_waits };
-        let result = work(&Job { threads, should_stop, around_spawn: &|spawn| signals_blocked(spawn) });
+        let result = work(&Job { threads, should_stop, around_spawn: &|spawn| with_signals_blocked(spawn) });
         if !stopped(&result) {
             return result;
         }
         pgrx::check_for_interrupts!();
     }
     unreachable!("the loop above has no end of its own")
-}
-
-/// Runs `work` with every signal of this thread blocked; threads created in it inherit that.
-pub fn signals_blocked<R>(work: impl FnOnce() -> R) -> R {
-    struct Restore(libc::sigset_t);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            // SAFETY: the mask was filled by pthread_sigmask below.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
-        }
-    }
-    // SAFETY: sigset_t is plain data that the calls below fill.
-    let _restore = unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        Restore(before)
-    };
-    work()
 }

@@ -1,6 +1,6 @@
 //! What the view `leann.models` shows: the models in `leann.model_dir`, the broken ones with what is wrong with them.
 
-use leann_embed::{EmbedError, ModelSpec, Pooling, Role};
+use leann_embed::{ModelSpec, Pooling, Role};
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 
 use crate::error::{Error, Result};
@@ -29,21 +29,17 @@ pub fn list() -> Result<Vec<Listed>> {
     })?;
     Ok(names
         .into_iter()
-        .map(|name| {
-            let without_paths =
-                |error: EmbedError| error.to_string().replace(&format!("{}/", model_dir.display()), "");
-            match ModelSpec::find(&model_dir, &name) {
-                Ok(spec) => describe(name, &spec, without_paths),
-                Err(error) => broken(name, without_paths(error)),
-            }
+        .map(|name| match ModelSpec::find(&model_dir, &name) {
+            Ok(spec) => describe(name, &spec),
+            Err(error) => broken(name, Error::from(error).summary()),
         })
         .collect())
 }
 
-fn describe(name: String, spec: &ModelSpec, text: impl Fn(EmbedError) -> String) -> Listed {
+fn describe(name: String, spec: &ModelSpec) -> Listed {
     let (fingerprint, error) = match spec.fingerprint() {
         Ok(fingerprint) => (Some(fingerprint), None),
-        Err(error) => (None, Some(text(error))),
+        Err(error) => (None, Some(Error::from(error).summary())),
     };
     Listed {
         name,

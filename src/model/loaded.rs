@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use leann_embed::{EmbedError, Embedded, Library, LoadOptions, Model, ModelSpec, Role};
+use leann_embed::{EmbedError, Library, LoadOptions, Model, ModelSpec, Role};
 use pgrx::prelude::*;
 
 use super::cache::Key;
 use super::{CACHE, COUNTERS, interrupts};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::pg::interrupts::with_signals_blocked;
 
 /// A model ready for use. Holding one keeps the session with that very model.
 pub struct Loaded {
@@ -79,11 +80,10 @@ pub fn get(name: &str) -> Result<Rc<Loaded>> {
 fn load(model_dir: &Path, name: &str, provider: &str) -> Result<Loaded> {
     let spec = ModelSpec::find(model_dir, name)?;
     let options = LoadOptions { execution_provider: provider.to_owned() };
-    // The library starts threads of its own when it is loaded and when it makes a session.
-    let model = interrupts::signals_blocked(|| {
-        let library = Library::load(&guc::onnxruntime_library())?;
-        Model::load(library, &spec, &options)
-    })?;
+    // The library may start threads of its own when it is loaded.
+    let library = with_signals_blocked(|| Library::load(&guc::onnxruntime_library()))?;
+    let model =
+        interrupts::interruptible(1, is_stopped, |job| Model::load_stoppable(library, &spec, &options, job))?;
     Ok(Loaded { model })
 }
 
@@ -117,11 +117,6 @@ impl Loaded {
     /// Dimensions of its embeddings.
     pub fn dim(&self) -> usize {
         self.model.dim()
-    }
-
-    /// Tokens of a text that it reads; what follows is cut off.
-    pub fn max_tokens(&self) -> usize {
-        self.model.max_tokens()
     }
 
     /// Hash of the model's weights, tokenizer and settings: two models with the same give the same embeddings.
@@ -166,11 +161,8 @@ impl Loaded {
     /// Embeds texts into one row-major matrix, past the cache: for a build, which meets each row once.
     pub fn compute(&self, role: Role, texts: &[&str]) -> Result<Vec<f32>> {
         let begin = Instant::now();
-        let result = interrupts::interruptible(
-            guc::threads(),
-            |result: &Result<Embedded, EmbedError>| matches!(result, Err(EmbedError::Stopped)),
-            |job| self.model.embed(texts, role, job),
-        );
+        let result =
+            interrupts::interruptible(guc::threads(), is_stopped, |job| self.model.embed(texts, role, job));
         let embedded = result.map_err(Error::from)?;
         count(|counters| {
             match role {
@@ -183,6 +175,10 @@ impl Loaded {
         });
         Ok(embedded.vectors)
     }
+}
+
+fn is_stopped<T>(result: &Result<T, EmbedError>) -> bool {
+    matches!(result, Err(EmbedError::Stopped))
 }
 
 fn count(add: impl FnOnce(&mut super::Counters)) {

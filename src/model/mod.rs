@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::guc;
 use cache::Cache;
 
-pub use interrupts::signals_blocked;
 pub use listing::list;
 pub use loaded::{Loaded, get};
 

@@ -119,11 +119,11 @@ impl PageGuard {
         }
     }
 
-    /// WAL-logs the whole page: for pages written with `write_unlogged` outside a build (the init fork).
+    /// WAL-logs the whole page: for pages written with `write_unlogged` into an init fork, which is logged always.
     pub fn log_whole(&self) {
-        // SAFETY: the buffer is pinned and exclusively locked; log_newpage_buffer wants a critical section around it
-        // only so that a failure to log becomes a PANIC rather than a dirty page without WAL; the init fork is
-        // rewritten from scratch if the statement fails, so a plain error is right here.
+        assert!(self.access == Access::Exclusive);
+        // SAFETY: the buffer is pinned and exclusively locked. The counter is the server's START_CRIT_SECTION and
+        // END_CRIT_SECTION: within, an error becomes a PANIC, so nothing unwinds from between them.
         unsafe {
             pg_sys::CritSectionCount += 1;
             pg_sys::log_newpage_buffer(self.buffer, false);

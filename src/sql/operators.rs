@@ -26,16 +26,6 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The strategy of that number in the operator class.
-    pub fn from_number(number: pg_sys::StrategyNumber) -> Option<Strategy> {
-        match number {
-            1 => Some(Strategy::L2),
-            2 => Some(Strategy::Cosine),
-            3 => Some(Strategy::NegativeInnerProduct),
-            _ => None,
-        }
-    }
-
     /// The distance of two unit vectors whose L2 distance has this square.
     pub fn distance(self, squared: f64) -> f64 {
         match self {
@@ -64,14 +54,9 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// The similarity (inner product) of two unit vectors whose L2 distance has this square, and back: `2 - 2 s`.
+/// The similarity (inner product) of two unit vectors whose L2 distance has this square.
 pub fn similarity(squared: f64) -> f64 {
     1.0 - squared / 2.0
-}
-
-/// Square of the L2 distance of two unit vectors with this similarity.
-pub fn squared_from_similarity(similarity: f64) -> f64 {
-    (2.0 - 2.0 * similarity).max(0.0)
 }
 
 /// Two vectors as the arguments of a distance: an error, with both numbers, if their dimensions differ.

@@ -54,7 +54,9 @@ impl Library {
         ort::info()
     }
 
-    pub(crate) fn environment(&self) -> &Environment {
+    /// For measurements against ONNX Runtime alone, which has to use the same environment.
+    #[doc(hidden)]
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 }

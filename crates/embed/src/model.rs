@@ -83,7 +83,11 @@ impl Model {
     /// `ProviderMissing`, `ModelFile` if ONNX Runtime refuses the file or the files are not those that `spec` was opened
     /// with, `Unsupported` if the model takes or gives
     /// something else than this crate knows, `Inference` or `NotFinite` if the first run fails.
-    pub fn load(library: &'static Library, spec: &ModelSpec, options: &LoadOptions) -> Result<Model, EmbedError> {
+    pub fn load(
+        library: &'static Library,
+        spec: &ModelSpec,
+        options: &LoadOptions,
+    ) -> Result<Model, EmbedError> {
         Model::load_interruptibly(library, spec, options, &interrupter(spec.name())?)
     }
 
@@ -202,7 +206,12 @@ impl Model {
     }
 
     /// The vectors of each run, its rows one after the other.
-    fn run_all(&self, runs: &[Vec<usize>], tokens: &[Tokens], job: &Job) -> Result<Vec<Vec<f32>>, EmbedError> {
+    fn run_all(
+        &self,
+        runs: &[Vec<usize>],
+        tokens: &[Tokens],
+        job: &Job,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
         let interrupter = interrupter(self.name())?;
         let interrupt = || interrupter.interrupt();
         let stop = StopFlag::new(&interrupt);
@@ -212,7 +221,9 @@ impl Model {
             // What is interrupted fails in some way or other; what matters is that it was to stop.
             if stop.is_raised() { Err(EmbedError::Stopped) } else { result }
         };
-        workers::run(job, self.threads(job), runs.len(), &stop, &work, &|| self.failed("a worker thread panicked"))
+        workers::run(job, self.threads(job), runs.len(), &stop, &work, &|| {
+            self.failed("a worker thread panicked")
+        })
     }
 
     /// Runs the model once; gives the rows' vectors one after the other.

@@ -120,8 +120,10 @@ impl<R: Read + Seek> Walk<R> {
 
     fn op_type(&mut self, length: u64, end: u64) -> Result<(), String> {
         let name = self.string(length, end)?;
-        self.scan.dynamic_quantisation |=
-            matches!(name.as_str(), "DynamicQuantizeLinear" | "DynamicQuantizeMatMul" | "DynamicQuantizeLSTM");
+        self.scan.dynamic_quantisation |= matches!(
+            name.as_str(),
+            "DynamicQuantizeLinear" | "DynamicQuantizeMatMul" | "DynamicQuantizeLSTM"
+        );
         Ok(())
     }
 
@@ -204,10 +206,14 @@ mod tests {
         let branch = field(6, &inner_graph);
         let constant = field(5, &external("constant.bin"));
         let node = [field(4, b"If"), field(5, &branch), field(5, &constant)].concat();
-        let graph = [field(1, &node), field(5, &external("outer.bin")), field(5, &external("outer.bin"))].concat();
+        let graph =
+            [field(1, &node), field(5, &external("outer.bin")), field(5, &external("outer.bin"))].concat();
         let model = [vec![8, 9], field(7, &graph)].concat();
         let found = scan_bytes(&model).unwrap();
-        assert_eq!(found.external.into_iter().collect::<Vec<_>>(), ["constant.bin", "inner.bin", "outer.bin"]);
+        assert_eq!(
+            found.external.into_iter().collect::<Vec<_>>(),
+            ["constant.bin", "inner.bin", "outer.bin"]
+        );
         assert!(!found.dynamic_quantisation);
     }
 

@@ -220,8 +220,11 @@ struct Modules {
 impl Modules {
     fn read(folder: &Folder) -> Result<Modules, EmbedError> {
         let listed: Vec<Module> = folder.json(Path::new("modules.json"))?.unwrap_or_default();
-        let mut modules =
-            Modules { pooling_file: PathBuf::from("1_Pooling/config.json"), normalises: false, extra_step: None };
+        let mut modules = Modules {
+            pooling_file: PathBuf::from("1_Pooling/config.json"),
+            normalises: false,
+            extra_step: None,
+        };
         for module in listed {
             // "sentence_transformers.models.Pooling"; the path before the class name has changed over time.
             match module.kind.rsplit('.').next().unwrap_or_default() {
@@ -262,7 +265,11 @@ fn pooling_mode(config: &PoolingConfig) -> Result<Pooling, String> {
 }
 
 /// sentence-transformers' own rule: what is set, else the least of what tokenizer and encoder can take.
-fn max_tokens(folder: &Folder, sentence: &SentenceConfig, encoder: &EncoderConfig) -> Result<usize, EmbedError> {
+fn max_tokens(
+    folder: &Folder,
+    sentence: &SentenceConfig,
+    encoder: &EncoderConfig,
+) -> Result<usize, EmbedError> {
     if let Some(set) = sentence.max_seq_length {
         return Ok(whole(set));
     }
@@ -383,7 +390,8 @@ mod tests {
 
     #[test]
     fn prompts_fall_back_to_the_default_one() {
-        let config = r#"{"prompts": {"clustering": "c: ", "document": "d: "}, "default_prompt_name": "clustering"}"#;
+        let config =
+            r#"{"prompts": {"clustering": "c: ", "document": "d: "}, "default_prompt_name": "clustering"}"#;
         let settings = gathered(&[("config_sentence_transformers.json", config)]).unwrap().settings;
         assert_eq!((settings.query_prompt.as_str(), settings.passage_prompt.as_str()), ("c: ", "d: "));
     }
@@ -393,7 +401,10 @@ mod tests {
         let tokens = |files: &[(&str, &str)]| gathered(files).unwrap().settings.max_tokens;
         let roberta = ("config.json", r#"{"model_type": "xlm-roberta", "max_position_embeddings": 514}"#);
         assert_eq!(tokens(&[roberta]), 512);
-        assert_eq!(tokens(&[("config.json", r#"{"model_type": "bert", "max_position_embeddings": 514}"#)]), 514);
+        assert_eq!(
+            tokens(&[("config.json", r#"{"model_type": "bert", "max_position_embeddings": 514}"#)]),
+            514
+        );
         assert_eq!(tokens(&[roberta, ("tokenizer_config.json", r#"{"model_max_length": 128}"#)]), 128);
         assert_eq!(tokens(&[("tokenizer_config.json", r#"{"model_max_length": 1e30}"#)]), 512);
         for set in ["0", "-1", "1e30"] {

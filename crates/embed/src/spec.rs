@@ -55,14 +55,17 @@ impl ModelSpec {
     /// would embed wrongly.
     pub fn open(dir: &Path) -> Result<ModelSpec, EmbedError> {
         let folder = Folder::open(dir)?;
-        let name = dir.file_name().or(folder.path().file_name()).unwrap_or_default().to_string_lossy().into_owned();
+        let name =
+            dir.file_name().or(folder.path().file_name()).unwrap_or_default().to_string_lossy().into_owned();
         let mut gathered = settings::gather(&folder, &name)?;
-        let missing = |reason: &str| EmbedError::ModelMissing { path: dir.to_owned(), reason: reason.to_owned() };
+        let missing =
+            |reason: &str| EmbedError::ModelMissing { path: dir.to_owned(), reason: reason.to_owned() };
         let Some((tokenizer, _)) = folder.find(Path::new(TOKENIZER), TOKENIZER_LIMIT)? else {
             return Err(missing("it holds no tokenizer.json"));
         };
-        let source = find_source(&folder, gathered.model_file.as_deref())?
-            .ok_or_else(|| missing("it holds neither onnx/model.onnx nor model.onnx, nor what leann.json names"))?;
+        let source = find_source(&folder, gathered.model_file.as_deref())?.ok_or_else(|| {
+            missing("it holds neither onnx/model.onnx nor model.onnx, nor what leann.json names")
+        })?;
         let mapped = Mapped::find(&folder, &source)?;
         let (weights, scan) = find_weights(&folder, &source)?;
         if weights.is_empty() && mapped.is_none() {
@@ -167,10 +170,8 @@ impl ModelSpec {
             item(hash.as_bytes());
         }
         item(blake3::hash(&self.tokenizer_json()?).as_bytes());
-        let settings = serde_json::to_vec(self.settings()).map_err(|e| EmbedError::ModelFile {
-            path: self.dir().to_owned(),
-            reason: e.to_string(),
-        })?;
+        let settings = serde_json::to_vec(self.settings())
+            .map_err(|e| EmbedError::ModelFile { path: self.dir().to_owned(), reason: e.to_string() })?;
         item(&settings);
         Ok(*self.fingerprint.get_or_init(|| *hasher.finalize().as_bytes()))
     }

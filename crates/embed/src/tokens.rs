@@ -46,15 +46,18 @@ impl TextTokens {
     /// text between the special tokens.
     pub fn load(spec: &ModelSpec) -> Result<TextTokens, EmbedError> {
         let json = spec.tokenizer_json()?;
-        let refuse = |reason: String| EmbedError::ModelFile { path: spec.tokenizer_path().to_owned(), reason };
+        let refuse =
+            |reason: String| EmbedError::ModelFile { path: spec.tokenizer_path().to_owned(), reason };
         let mut tokenizer = guarded(|| Tokenizer::from_bytes(&json)).map_err(refuse)?;
         let padding = tokenizer.get_padding().map(|padding| padding.pad_id);
         tokenizer.with_padding(None);
         guarded(|| tokenizer.with_truncation(None).map(|_| ())).map_err(refuse)?;
-        let special_tokens = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        let special_tokens =
+            tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let max_tokens = spec.max_tokens();
         if special_tokens >= max_tokens {
-            let reason = format!("{special_tokens} special tokens leave no room for a text in {max_tokens} tokens");
+            let reason =
+                format!("{special_tokens} special tokens leave no room for a text in {max_tokens} tokens");
             return Err(EmbedError::Unsupported { model: spec.name().to_owned(), reason });
         }
         Ok(TextTokens {
@@ -95,7 +98,8 @@ impl TextTokens {
             Role::Query => &self.query_prompt,
             Role::Passage => &self.passage_prompt,
         };
-        let text = if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) };
+        let text =
+            if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) };
         if self.lower_case {
             return Cow::Owned(text.trim().to_lowercase());
         }

@@ -65,7 +65,8 @@ fn the_mapped_form_is_used_only_for_its_own_source() {
         let model = load(dir.path());
         (model.fingerprint(), model.loaded_from().file_name().unwrap().to_str().unwrap().to_owned())
     };
-    let set_modified = |time: SystemTime| fs::File::options().append(true).open(&source).unwrap().set_modified(time);
+    let set_modified =
+        |time: SystemTime| fs::File::options().append(true).open(&source).unwrap().set_modified(time);
     let modified = source.metadata().unwrap().modified().unwrap();
 
     // Another time of writing: the file is read, and found to be the same.

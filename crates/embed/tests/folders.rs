@@ -14,7 +14,10 @@ fn the_tiny_models_describe_themselves() {
     assert_eq!((a.name(), a.dim(), a.max_tokens(), a.pooling()), ("tiny-hash", Some(64), 128, Pooling::Mean));
     assert!(a.normalises() && a.prompt(Role::Query).is_empty() && a.prompt(Role::Passage).is_empty());
     let b = ModelSpec::open(&tiny("tiny-hash-b")).unwrap();
-    assert_eq!((b.name(), b.dim(), b.max_tokens(), b.pooling()), ("tiny-hash-b", Some(32), 128, Pooling::Cls));
+    assert_eq!(
+        (b.name(), b.dim(), b.max_tokens(), b.pooling()),
+        ("tiny-hash-b", Some(32), 128, Pooling::Cls)
+    );
     assert_eq!((b.prompt(Role::Query), b.prompt(Role::Passage)), ("search query: ", "passage: "));
     assert_ne!(a.fingerprint().unwrap(), b.fingerprint().unwrap());
 }
@@ -91,7 +94,11 @@ fn what_is_no_sound_file_is_named() {
         assert!(error.to_string().contains(word), "{error}");
     };
     let whole = fs::read(tiny("tiny-hash").join("model.onnx")).unwrap();
-    says(&|dir| fs::write(dir.join("model.onnx"), &whole[..whole.len() / 2]).unwrap(), "model.onnx", "cut short");
+    says(
+        &|dir| fs::write(dir.join("model.onnx"), &whole[..whole.len() / 2]).unwrap(),
+        "model.onnx",
+        "cut short",
+    );
     says(&|dir| fs::write(dir.join("model.onnx"), b"").unwrap(), "model.onnx", "no graph");
     says(&|dir| fs::write(dir.join("model.onnx"), "text".repeat(99)).unwrap(), "model.onnx", "");
     says(
@@ -127,7 +134,9 @@ fn models_are_found_by_name_only() {
     let find = |name: &str| ModelSpec::find(models.path(), name);
     assert_eq!(find("one").unwrap().name(), "one");
     assert_eq!(find("alias").unwrap().name(), "alias");
-    for refused in ["", ".", "..", "one/../two", "/one", "one/", ".hidden", "no-model", "three", "elsewhere", "a\0b"] {
+    for refused in
+        ["", ".", "..", "one/../two", "/one", "one/", ".hidden", "no-model", "three", "elsewhere", "a\0b"]
+    {
         assert!(matches!(find(refused), Err(EmbedError::ModelMissing { .. })), "{refused:?}");
     }
     assert_eq!(ModelSpec::list(models.path()).unwrap(), ["alias", "elsewhere", "one", "two"]);

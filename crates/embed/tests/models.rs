@@ -82,7 +82,10 @@ fn what_it_takes_or_gives_has_to_be_known() {
     unsupported(graph().input("input_ids", INT64, &ROWS), "attention_mask");
     unsupported(graph().usual_inputs().input("token_type_ids", FLOAT, &ROWS), "int64 or int32");
     let one_row = [Fixed(1), Any("sequence")];
-    unsupported(graph().input("input_ids", INT64, &one_row).input("attention_mask", INT64, &ROWS), "any number");
+    unsupported(
+        graph().input("input_ids", INT64, &one_row).input("attention_mask", INT64, &ROWS),
+        "any number",
+    );
 
     let cast = |kind| {
         Graph::new()
@@ -115,7 +118,10 @@ fn a_step_that_the_file_leaves_out_is_missed() {
     let modules = r#"[{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Dense"}]"#;
     fs::write(dir.path().join("modules.json"), modules).unwrap();
     let error = refusal(dir.path());
-    assert!(matches!(error, EmbedError::Unsupported { .. }) && error.to_string().contains("Dense"), "{error}");
+    assert!(
+        matches!(error, EmbedError::Unsupported { .. }) && error.to_string().contains("Dense"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -173,7 +179,10 @@ fn a_dimension_that_changes_is_noticed() {
     let model = load(dir.path());
     assert_eq!(model.dim(), 3);
     let failed = model.embed(&["some more tokens"], Role::Passage, &Job::uninterrupted(1)).unwrap_err();
-    assert!(matches!(failed, EmbedError::Inference { .. }) && failed.to_string().contains("not 3"), "{failed}");
+    assert!(
+        matches!(failed, EmbedError::Inference { .. }) && failed.to_string().contains("not 3"),
+        "{failed}"
+    );
 
     let wide = |dim: u64| {
         let graph = Graph::new()
@@ -214,7 +223,10 @@ fn a_tokenizer_that_is_none_is_named() {
     for content in ["", "{}", "{\"model\": 1}", "\u{0}"] {
         fs::write(dir.path().join("tokenizer.json"), content).unwrap();
         let error = refusal(dir.path());
-        assert!(matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with("tokenizer.json")), "{error}");
+        assert!(
+            matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with("tokenizer.json")),
+            "{error}"
+        );
     }
 }
 
@@ -244,7 +256,10 @@ fn external_model(file: &str) -> Vec<u8> {
 fn weights_in_a_file_of_their_own_belong_to_the_model() {
     let dir = with_onnx(&external_model("model.onnx_data"));
     let error = ModelSpec::open(dir.path()).unwrap_err();
-    assert!(matches!(error, EmbedError::ModelFile { .. }) && error.to_string().contains("not there"), "{error}");
+    assert!(
+        matches!(error, EmbedError::ModelFile { .. }) && error.to_string().contains("not there"),
+        "{error}"
+    );
 
     let write = |row: [f32; 3]| {
         fs::write(dir.path().join("model.onnx_data"), row.map(f32::to_le_bytes).concat()).unwrap();
@@ -258,7 +273,10 @@ fn weights_in_a_file_of_their_own_belong_to_the_model() {
 
     for name in ["../model.onnx_data", "/etc/hostname", "sub/data", ".."] {
         let error = ModelSpec::open(with_onnx(&external_model(name)).path()).unwrap_err();
-        assert!(matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with("model.onnx")), "{error}");
+        assert!(
+            matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with("model.onnx")),
+            "{error}"
+        );
     }
 }
 
@@ -280,7 +298,8 @@ fn a_model_that_quantises_as_it_runs_gets_one_row_at_a_time() {
         assert_eq!(difference(&passage(&model, text), vector), 0.0);
     }
 
-    fs::write(dir.path().join("leann.json"), r#"{"output": "token_embeddings", "one_row_per_run": false}"#).unwrap();
+    fs::write(dir.path().join("leann.json"), r#"{"output": "token_embeddings", "one_row_per_run": false}"#)
+        .unwrap();
     let model = load(dir.path());
     let together = embed(&model, &texts, Role::Passage, 1);
     assert!(together.batches < texts.len());

@@ -20,6 +20,12 @@ const Z_FACTOR: f32 = 1.5;
 const Z_STEP: f32 = 0.25;
 /// Beyond this many standard errors, late rows come from the walk and not from the sketch.
 const Z_MAX: f32 = 8.0;
+/// While few rows are recomputed, a row goes out only if it is no worse than estimates that are still more optimistic: by
+/// `EARLY_Z` standard errors at first, and less with every recompute until it is nothing after `EARLY_RECOMPUTES`. A query
+/// for ten rows recomputes that many in any case, so that waiting costs it nothing, and it loses a third fewer rows for
+/// being late.
+const EARLY_Z: f32 = 1.0;
+const EARLY_RECOMPUTES: f32 = 32.0;
 /// Candidates put in order at first; doubles every time that more are needed.
 const FIRST_CHUNK: usize = 256;
 
@@ -134,6 +140,9 @@ impl<K: Copy> LazyQueue<K> {
     }
 
     fn refill(&mut self) {
+        if self.rest.is_empty() {
+            return;
+        }
         let start = self.rest.len().saturating_sub(self.chunk);
         if start > 0 {
             self.rest.select_nth_unstable(start);
@@ -141,7 +150,7 @@ impl<K: Copy> LazyQueue<K> {
         self.front = self.rest.drain(start..).collect();
         self.cut =
             self.front.iter().map(|candidate| candidate.rank).min().unwrap_or(Score::new(f32::INFINITY));
-        self.chunk *= 2;
+        self.chunk = self.chunk.saturating_mul(2);
     }
 
     fn iter(&self) -> impl Iterator<Item = &Candidate<K>> {
@@ -240,7 +249,7 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
     fn next_exact(&mut self) -> Step<K> {
         let remaining = self.best_remaining();
         if let Some(&(similarity, _)) = self.exact.peek()
-            && remaining.is_none_or(|rank| similarity.get() + SAME >= rank.get())
+            && remaining.is_none_or(|rank| self.beats(similarity.get() + SAME, rank.get()))
         {
             return self.emit_exact();
         }
@@ -248,6 +257,15 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
             return Step::Walk;
         }
         if remaining.is_some() { Step::Recompute } else { Step::Done }
+    }
+
+    /// No remaining estimate is higher, whose best `rank` is given. Of the early extra optimism only those are asked that are
+    /// in order already: the others rank below hundreds.
+    fn beats(&self, similarity: f32, rank: f32) -> bool {
+        let extra = EARLY_Z * (1.0 - self.counters.recomputed as f32 / EARLY_RECOMPUTES);
+        similarity >= rank
+            && (extra <= 0.0
+                || self.queue.front.iter().all(|other| other.rank.get() + extra * other.error <= similarity))
     }
 
     /// Beyond `max_recompute`: first what was recomputed, then the others by estimate.

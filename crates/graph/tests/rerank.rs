@@ -279,3 +279,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_long_walk_over_empty_pages_loses_nothing() {
+    let mut rerank = Rerank::new(OPTIONS);
+    for _ in 0..100 * OPTIONS.patience {
+        assert_eq!(rerank.next_step(), Step::<u32>::Walk);
+        rerank.add_page(std::iter::empty());
+    }
+    rerank.add_page((0..10).map(|key| (key, 0.5, 0.1)));
+    rerank.walk_exhausted();
+    let mut emitted = 0;
+    loop {
+        match rerank.next_step() {
+            Step::Emit(..) => emitted += 1,
+            Step::Recompute => {
+                for key in rerank.take_batch(4) {
+                    rerank.give(key, 0.5);
+                }
+            }
+            Step::Walk => panic!("the walk is exhausted"),
+            Step::Done => break,
+        }
+    }
+    assert_eq!(emitted, 10);
+}

@@ -5,7 +5,10 @@ mod support;
 use std::collections::HashSet;
 
 use leann_graph::memory::MemoryHubs;
-use leann_graph::{Hub, HubMetric, HubReader, HubRef, HubWalk, NodePageRef, entry_hubs, link_hubs};
+use leann_graph::{
+    F32Rows, Hub, HubMetric, HubReader, HubRef, HubWalk, NodePageRef, PageSize, balanced_pages, entry_hubs,
+    link_hubs,
+};
 use proptest::prelude::*;
 use support::{clustered, dot};
 
@@ -179,6 +182,50 @@ fn goes_on_after_errors() {
         }
     }
     assert_eq!(given, expected);
+}
+
+/// Coverage of the true nearest rows by pages read, in the walk's order and with all hubs ranked.
+#[test]
+fn covers_as_much_as_ranking_every_hub() {
+    let (rows, queries, d) = support::real("fiqa-pool").map_or_else(
+        || (clustered(8000, 24, 300, 1), clustered(200, 24, 300, 1), 24),
+        |(rows, queries, d)| {
+            let floats = |values: &[half::f16]| values.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+            (floats(&rows), floats(&queries[..200 * d]), d)
+        },
+    );
+    let size = PageSize { fill: 97, capacity: 100 };
+    let page_of = balanced_pages(&F32Rows::new(&rows, d), size, 1, &|| false, &|_, _| ()).unwrap();
+    let pages = page_of.iter().max().map_or(0, |page| *page as usize + 1);
+    let mut centres = vec![0.0; pages * d];
+    for (row, page) in rows.chunks_exact(d).zip(&page_of) {
+        centres[*page as usize * d..][..d].iter_mut().zip(row).for_each(|(sum, x)| *sum += x / 97.0);
+    }
+    let mut hubs = linked(&centres, d, 12, 8);
+    let read = [pages / 10, pages / 5, pages * 2 / 5];
+    let (mut walked, mut ranked) = ([0; 3], [0; 3]);
+    for query in queries.chunks_exact(d) {
+        let mut near: Vec<usize> = (0..page_of.len()).collect();
+        let similarity: Vec<f32> = rows.chunks_exact(d).map(|row| dot(row, query)).collect();
+        near.select_nth_unstable_by(10, |a, b| similarity[*b].total_cmp(&similarity[*a]));
+        let mut by_score: Vec<u32> = (0..pages as u32).collect();
+        let score = |page: &u32| dot(&centres[*page as usize * d..][..d], query);
+        by_score.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        let mut walk = HubWalk::new(query.to_vec(), HubMetric::Search, 16);
+        let by_walk: Vec<u32> = all(&mut walk, &mut hubs).iter().map(|page| page.block - 100).collect();
+        for (i, read) in read.iter().enumerate() {
+            let covered = |order: &[u32]| {
+                near[..10].iter().filter(|row| order[..*read].contains(&page_of[**row])).count()
+            };
+            walked[i] += covered(&by_walk);
+            ranked[i] += covered(&by_score);
+        }
+    }
+    let all = queries.len() / d * 10;
+    println!("of {all}: walked {walked:?} ranked {ranked:?} on {read:?} of {pages} pages");
+    for (walked, ranked) in walked.iter().zip(ranked) {
+        assert!(walked * 200 + all >= ranked * 200, "half a point worse: {walked} and {ranked} of {all}");
+    }
 }
 
 fn reference() -> impl Strategy<Value = HubRef> {

@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let many = every(&rows, 20_000);
     let mut header = "sketcher        bytes  dirs  params  train s ".to_string();
     DEPTHS.iter().for_each(|depth| header += &format!("  @{depth} "));
-    println!("{header}  std of (estimate - truth) / error: all, top 100; of estimate - truth");
+    println!("{header}  std of (estimate - truth) / error: all, top 100; of estimate - truth; encode us, score ns");
     for size in sizes {
         for (name, sample) in [("trained on all", &many), ("trained on 300", &few)] {
             let start = Instant::now();
@@ -64,6 +64,7 @@ fn report(
     parallel(rows.rows().zip(sketches.chunks_exact_mut(size)).collect(), |(row, sketch)| {
         sketcher.encode(row, sketch)
     });
+    let (encode, score) = speed(sketcher, rows, queries, &sketches);
     let results = parallel(queries.rows().zip(truth).collect(), |(query, truth)| {
         let mut estimates = Vec::new();
         sketcher.query(query).score(&sketches, &mut estimates);
@@ -80,7 +81,25 @@ fn report(
         line += &format!(" {:.3}", mean(&|measured| measured.recall[depth]));
     }
     let (all, top) = (mean(&|m| m.in_errors_all), mean(&|m| m.in_errors_top));
-    println!("{line}   {:.3} {:.3}  {:.4}", all.sqrt(), top.sqrt(), mean(&|m| m.off).sqrt());
+    let off = mean(&|measured| measured.off).sqrt();
+    println!("{line}   {:.3} {:.3}  {off:.4}  {encode:5.0} {score:5.0}", all.sqrt(), top.sqrt());
+}
+
+/// Microseconds to encode a row and nanoseconds to score a sketch, on one core.
+fn speed(sketcher: &Sketcher, rows: &Matrix, queries: &Matrix, sketches: &[u8]) -> (f64, f64) {
+    let mut sketch = vec![0; sketcher.sketch_bytes()];
+    let start = Instant::now();
+    rows.rows().take(500).for_each(|row| sketcher.encode(row, &mut sketch));
+    let encode = start.elapsed().as_secs_f64() * 1e6 / 500.0;
+    let page = &sketches[..130 * sketcher.sketch_bytes()];
+    let query = sketcher.query(&queries.values[..queries.dim]);
+    let mut estimates = Vec::new();
+    let start = Instant::now();
+    for _ in 0..100 {
+        estimates.clear();
+        query.score(std::hint::black_box(page), &mut estimates);
+    }
+    (encode, start.elapsed().as_secs_f64() * 1e9 / 13_000.0)
 }
 
 struct Measured {

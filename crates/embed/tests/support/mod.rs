@@ -103,5 +103,9 @@ pub fn difference(a: &[f32], b: &[f32]) -> f32 {
 /// Threads of this process that this crate started.
 pub fn worker_threads() -> usize {
     let names = fs::read_dir("/proc/self/task").unwrap().flatten();
-    names.filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "leann-embed")).count()
+    names
+        .filter(|task| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "leann-embed")
+        })
+        .count()
 }

@@ -78,7 +78,13 @@ impl Graph {
     }
 
     /// A node with attributes that are whole numbers.
-    pub fn node_with(mut self, op_type: &str, inputs: &[&str], outputs: &[&str], ints: &[(&str, u64)]) -> Graph {
+    pub fn node_with(
+        mut self,
+        op_type: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        ints: &[(&str, u64)],
+    ) -> Graph {
         let mut node: Vec<u8> = inputs.iter().flat_map(|name| text(1, name)).collect();
         node.extend(outputs.iter().flat_map(|name| text(2, name)));
         node.extend(text(4, op_type));

@@ -30,10 +30,8 @@ impl Data {
         let rows: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
         let all = queries.len() / dim;
         let taken = all.min(QUERIES);
-        let queries: Vec<f32> = (0..taken)
-            .flat_map(|i| &queries[i * all / taken * dim..][..dim])
-            .map(|x| x.to_f32())
-            .collect();
+        let queries: Vec<f32> =
+            (0..taken).flat_map(|i| &queries[i * all / taken * dim..][..dim]).map(|x| x.to_f32()).collect();
         let truth = queries.par_chunks_exact(dim).map(|query| nearest(&rows, dim, query)).collect();
         Ok(Data { dim, halves, rows, queries, truth })
     }
@@ -93,7 +91,8 @@ fn read_npy(path: &Path) -> Result<(Vec<f16>, usize), String> {
     let parse = || -> Option<(Vec<f16>, usize)> {
         let header_length = u16::from_le_bytes([*bytes.get(8)?, *bytes.get(9)?]) as usize;
         let header = std::str::from_utf8(bytes.get(10..10 + header_length)?).ok()?;
-        let shape = header.contains("'<f2'").then(|| header.split("'shape': (").nth(1)?.split(')').next())??;
+        let shape =
+            header.contains("'<f2'").then(|| header.split("'shape': (").nth(1)?.split(')').next())??;
         let dim: usize = shape.split(',').nth(1)?.trim().parse().ok()?;
         let values = bytes[10 + header_length..].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]));
         Some((values.collect(), dim))

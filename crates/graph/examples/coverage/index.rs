@@ -104,11 +104,8 @@ impl<'a> Index<'a> {
 
     fn make_hubs(&mut self) {
         let d = self.shape.directions;
-        let centres: Vec<(Vec<f32>, f32)> = self
-            .pages
-            .par_iter()
-            .map(|page| self.centre(&self.decode(&page.sketches)))
-            .collect();
+        let centres: Vec<(Vec<f32>, f32)> =
+            self.pages.par_iter().map(|page| self.centre(&self.decode(&page.sketches))).collect();
         let flat: Vec<f32> = centres.iter().flat_map(|(centre, _)| centre).copied().collect();
         let links = link_hubs(&flat, d, self.shape.max_links, &|| false).unwrap_or_default();
         for (page, ((centre, spread), links)) in centres.into_iter().zip(links).enumerate() {
@@ -153,7 +150,11 @@ impl<'a> Index<'a> {
         self.sketcher.project(self.data.row(key), &mut projected);
         let sketch = self.encode(&[key]);
         let capacity = self.shape.capacity(self.sketcher.sketch_bytes());
-        let mut walk = HubWalk::new(projected[..self.shape.directions].to_vec(), HubMetric::Place, self.shape.place_beam);
+        let mut walk = HubWalk::new(
+            projected[..self.shape.directions].to_vec(),
+            HubMetric::Place,
+            self.shape.place_beam,
+        );
         let mut nearest = None;
         let mut best_score = 0.0;
         for tried in 0..=self.shape.spill.0 {
@@ -187,9 +188,13 @@ impl<'a> Index<'a> {
         let half = |side: bool| {
             let chosen: Vec<usize> = (0..moves.len()).filter(|i| moves[*i] == side).collect();
             let keys = chosen.iter().map(|i| page.keys[*i]).collect();
-            let sketches = chosen.iter().flat_map(|i| &page.sketches[i * bytes..][..bytes]).copied().collect();
+            let sketches =
+                chosen.iter().flat_map(|i| &page.sketches[i * bytes..][..bytes]).copied().collect();
             let decoded: Vec<f32> = chosen.iter().flat_map(|i| &decoded[i * d..][..d]).copied().collect();
-            (NodePage { keys, sketches, generation: page.generation + 1, hub: page.hub }, self.centre(&decoded))
+            (
+                NodePage { keys, sketches, generation: page.generation + 1, hub: page.hub },
+                self.centre(&decoded),
+            )
         };
         let ((old, old_centre), (mut new, new_centre)) = (half(false), half(true));
         new.hub = self.hubs.slots.len();
@@ -199,14 +204,24 @@ impl<'a> Index<'a> {
         self.link_halves(block, new_block, old_centre, new_centre, page.generation + 1);
     }
 
-    fn link_halves(&mut self, old: usize, new: usize, old_centre: (Vec<f32>, f32), new_centre: (Vec<f32>, f32), generation: u32) {
+    fn link_halves(
+        &mut self,
+        old: usize,
+        new: usize,
+        old_centre: (Vec<f32>, f32),
+        new_centre: (Vec<f32>, f32),
+        generation: u32,
+    ) {
         let max_links = self.shape.max_links;
         let old_at = self.hubs.place(self.pages[old].hub);
         let new_at = self.hubs.place(self.pages[new].hub);
         let Some(entry) = self.hubs.slots[self.pages[old].hub].as_mut() else { return };
         let former = std::mem::take(&mut entry.links);
         let with_first = |first: HubRef| -> Vec<HubRef> {
-            std::iter::once(first).chain(former.iter().copied().filter(|at| *at != first)).take(max_links).collect()
+            std::iter::once(first)
+                .chain(former.iter().copied().filter(|at| *at != first))
+                .take(max_links)
+                .collect()
         };
         entry.centre = old_centre.0;
         entry.spread = old_centre.1;
@@ -214,7 +229,13 @@ impl<'a> Index<'a> {
         entry.links = with_first(new_at);
         let node_page = NodePageRef { block: new as u32, generation };
         let centre = new_centre.0.clone();
-        self.hubs.push(Hub { at: new_at, node_page, centre, spread: new_centre.1, links: with_first(old_at) });
+        self.hubs.push(Hub {
+            at: new_at,
+            node_page,
+            centre,
+            spread: new_centre.1,
+            links: with_first(old_at),
+        });
         if new_at.slot == 0 && self.hubs.entries.len() < 64 {
             self.hubs.entries.push(new_at);
         }
@@ -242,7 +263,8 @@ impl<'a> Index<'a> {
 
     fn centres(&mut self, at: &[HubRef]) -> Vec<(HubRef, Vec<f32>)> {
         let mut centres = Vec::with_capacity(at.len());
-        let read: Result<(), Infallible> = self.hubs.read(at, &mut |hub| centres.push((hub.at, hub.centre.clone())));
+        let read: Result<(), Infallible> =
+            self.hubs.read(at, &mut |hub| centres.push((hub.at, hub.centre.clone())));
         match read {
             Ok(()) => centres,
             Err(never) => match never {},

@@ -29,7 +29,12 @@ fn page_of(index: &Index) -> Vec<u32> {
     page_of
 }
 
-fn count(data: &Data, page_of: &[u32], pages: usize, mut order: impl FnMut(&[f32]) -> (Vec<u32>, usize)) -> Coverage {
+fn count(
+    data: &Data,
+    page_of: &[u32],
+    pages: usize,
+    mut order: impl FnMut(&[f32]) -> (Vec<u32>, usize),
+) -> Coverage {
     let mut found = vec![0; pages];
     let (mut all, mut read) = (0, 0);
     for (query, (truth, _)) in data.queries() {
@@ -150,7 +155,9 @@ pub fn search(index: &Index, settings: Settings) -> Figures {
                         let page = &index.pages[page.block as usize];
                         estimates.clear();
                         sketch_query.score(&page.sketches, &mut estimates);
-                        rerank.add_page(page.keys.iter().zip(&estimates).map(|(key, e)| (*key, e.similarity, e.error)));
+                        rerank.add_page(
+                            page.keys.iter().zip(&estimates).map(|(key, e)| (*key, e.similarity, e.error)),
+                        );
                     }
                     _ => rerank.walk_exhausted(),
                 },

@@ -1,0 +1,198 @@
+//! Measures this crate against ONNX Runtime alone on the same rows in the same run.
+//!
+//! ```text
+//! LEANN_ONNXRUNTIME=…/libonnxruntime.so cargo run --release -p leann-embed --example measure -- MODEL TEXTS [THREADS]
+//! ```
+//!
+//! MODEL is a model's folder, TEXTS a file with one text per line. "Alone" is what a program would do that knows the
+//! rows already as tokens: sort them by length, put 32 into a run, give ONNX Runtime's own defaults the threads, and
+//! not even pool. Rounds of both alternate, so that a busy machine is as busy for the one as for the other.
+
+use std::time::Instant;
+
+use leann_embed::{Job, Library, LoadOptions, Model, ModelSpec, Role};
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::Tensor;
+use tokenizers::{Tokenizer, TruncationParams};
+
+type Failure = Box<dyn std::error::Error>;
+
+const ROUND: usize = 64;
+const ROWS_ALONE: usize = 32;
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [dir, texts, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: measure MODEL TEXTS [THREADS]".into());
+    };
+    let threads = rest.first().map_or(Ok(1), |threads| threads.parse())?;
+    let texts = std::fs::read_to_string(texts)?;
+    let texts: Vec<&str> = texts.lines().collect();
+
+    let mut last = Instant::now();
+    let mut step = |what: &str| {
+        println!(
+            "{what:20} {:8.1} ms   own memory {:6.1} MB",
+            last.elapsed().as_secs_f64() * 1e3,
+            own_megabytes()
+        );
+        last = Instant::now();
+    };
+    let library = Library::load(std::env::var("LEANN_ONNXRUNTIME")?.as_ref())?;
+    step("library");
+    let spec = ModelSpec::open(dir.as_ref())?;
+    step("settings");
+    spec.fingerprint()?;
+    step("fingerprint");
+    let model = Model::load(library, &spec, &LoadOptions::default())?;
+    step("model");
+    let query = ["how do vaccines work against a virus"];
+    model.embed(&query, Role::Query, &Job::uninterrupted(1))?;
+    step("first query");
+    println!(
+        "{:32} {:8.2} ms",
+        "a query",
+        best_of(200, || model.embed(&query, Role::Query, &Job::uninterrupted(1)))?
+    );
+
+    throughput(library, &model, &texts, threads)?;
+    println!("own memory at the end {:29.1} MB", own_megabytes());
+    Ok(())
+}
+
+fn throughput(library: &Library, model: &Model, texts: &[&str], threads: usize) -> Result<(), Failure> {
+    let mut alone = Alone::new(library, model.spec(), threads)?;
+    let job = Job::uninterrupted(threads);
+    let rounds: Vec<&[&str]> = texts.chunks(ROUND).collect();
+    let (mut ours, mut theirs, mut tokens) = (Cost::default(), Cost::default(), 0);
+    for round in &rounds {
+        let rows = alone.tokens(round)?;
+        tokens += rows.iter().map(Vec::len).sum::<usize>();
+        // Either goes first as often.
+        for first in [true, false] {
+            if first {
+                ours.of(|| model.embed(round, Role::Passage, &job))?;
+            }
+            theirs.of(|| alone.run(&rows))?;
+            if !first {
+                ours.of(|| model.embed(round, Role::Passage, &job))?;
+            }
+        }
+    }
+    let (n, per_row) = (texts.len() as f64, tokens as f64 / texts.len() as f64);
+    println!("{n} rows, {per_row:.0} tokens each on average, {threads} threads:");
+    for (what, cost) in [("this crate", &ours), ("ONNX Runtime alone", &theirs)] {
+        println!(
+            "  {what:20} {:6.1} rows/s, {:6.1} rows per CPU second",
+            2.0 * n / cost.wall,
+            2.0 * n / cost.cpu
+        );
+    }
+    println!("  this crate's share   {:6.2}       , {:6.2}", theirs.wall / ours.wall, theirs.cpu / ours.cpu);
+    Ok(())
+}
+
+/// Seconds on the clock, and seconds of all cores; only the latter mean something while others use the machine.
+#[derive(Default)]
+struct Cost {
+    wall: f64,
+    cpu: f64,
+}
+
+impl Cost {
+    fn of<T, E>(&mut self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let (start, cpu) = (Instant::now(), cpu_seconds());
+        let result = work();
+        self.wall += start.elapsed().as_secs_f64();
+        self.cpu += cpu_seconds() - cpu;
+        result
+    }
+}
+
+/// utime and stime of proc(5), in hundredths of a second.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_the_name = stat.rsplit(')').next().unwrap_or_default();
+    behind_the_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
+}
+
+/// ONNX Runtime with its own defaults on the ONNX file.
+struct Alone {
+    session: Session,
+    tokenizer: Tokenizer,
+}
+
+impl Alone {
+    fn new(library: &Library, spec: &ModelSpec, threads: usize) -> Result<Alone, Failure> {
+        let mut tokenizer =
+            Tokenizer::from_file(spec.dir().join("tokenizer.json")).map_err(|e| e.to_string())?;
+        tokenizer.with_padding(None);
+        let truncation = TruncationParams { max_length: spec.max_tokens(), ..Default::default() };
+        tokenizer.with_truncation(Some(truncation)).map_err(|e| e.to_string())?;
+        let mut builder = Session::builder(library.environment())?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(threads)?;
+        let source = ["onnx/model.onnx", "model.onnx"]
+            .map(|name| spec.dir().join(name))
+            .into_iter()
+            .find(|path| path.exists());
+        Ok(Alone { session: builder.commit_from_file(source.ok_or("no ONNX file")?)?, tokenizer })
+    }
+
+    fn tokens(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>, Failure> {
+        let mut rows = Vec::new();
+        for text in texts {
+            let encoding = self.tokenizer.encode_fast(*text, true).map_err(|e| e.to_string())?;
+            rows.push(encoding.get_ids().iter().map(|&id| i64::from(id)).collect());
+        }
+        rows.sort_by_key(|row: &Vec<i64>| std::cmp::Reverse(row.len()));
+        Ok(rows)
+    }
+
+    fn run(&mut self, rows: &[Vec<i64>]) -> Result<(), ort::Error> {
+        for rows in rows.chunks(ROWS_ALONE) {
+            let shape = [rows.len(), rows[0].len()];
+            let padded = |value: &dyn Fn(i64) -> i64| -> Vec<i64> {
+                rows.iter()
+                    .flat_map(|row| (0..shape[1]).map(|at| row.get(at).map_or(0, |&id| value(id))))
+                    .collect()
+            };
+            let tensor = |numbers| Tensor::from_array((shape, numbers));
+            let mut inputs = vec![
+                ("input_ids", tensor(padded(&|id| id))?),
+                ("attention_mask", tensor(padded(&|_| 1))?),
+                ("token_type_ids", tensor(padded(&|_| 0))?),
+            ];
+            inputs.retain(|(name, _)| self.session.inputs().iter().any(|input| input.name() == *name));
+            self.session.run(inputs)?;
+        }
+        Ok(())
+    }
+}
+
+/// Milliseconds of the fastest of `n` calls.
+fn best_of<T, E>(n: usize, mut work: impl FnMut() -> Result<T, E>) -> Result<f64, E> {
+    let mut best = f64::INFINITY;
+    for _ in 0..n {
+        let start = Instant::now();
+        work()?;
+        best = best.min(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(best)
+}
+
+/// Memory of this process alone, without what it has mapped from files.
+fn own_megabytes() -> f64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let anonymous = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+    let kilobytes =
+        anonymous.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<f64>().ok());
+    kilobytes.unwrap_or(f64::NAN) / 1024.0
+}

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Damaged index pages: whatever is written over them, every statement ends, with a result or an ERROR that says that the
+index is corrupted, and the server stays up."""
+
+import os
+import pathlib
+import random
+
+from common import SQL_SENTENCE, Lost, SqlError, check, main, tiny_cluster
+
+PAGE = 8192
+HEADER = 24  # the server's own page header, which it checks itself
+TRIALS = int(os.environ.get("TRIALS", "40"))
+SEED = int(os.environ.get("SEED", "11"))
+STATEMENTS = {
+    "check": "SELECT count(*) FROM leann.check('docs_embedding')",
+    "index_info": "SELECT * FROM leann.index_info('docs_embedding')",
+    "search": "SELECT id FROM docs ORDER BY embedding_of(body) <-> 'ab cd ef' LIMIT 5",
+    "full scan": "SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding_of(body) <-> 'ab cd ef' LIMIT 1000000) AS rows",
+    "any order": "SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding_of(body) <-> NULL::text LIMIT 1000000) AS rows",
+    "insert": "INSERT INTO docs SELECT 100000 + n, sentence(n) FROM generate_series(1, 300) n",
+    "vacuum": "DELETE FROM docs WHERE id % 7 = 0; VACUUM docs",
+}
+ALLOWED = {"XX001", "XX002"}  # data_corrupted, index_corrupted
+# A meta page that names another model, or another fingerprint, may be taken at its word.
+ALLOWED_IN_META = {"55000", "42704"}
+
+
+def damage(chooser, pages):
+    """A copy of the pages with one kind of damage, what it was, and whether it is in the meta page."""
+    pages = bytearray(pages)
+    count = len(pages) // PAGE
+    block = chooser.choice([0, 1, chooser.randrange(count), chooser.randrange(count)]) % count
+    start = block * PAGE
+    kind = chooser.choice(["a byte", "a number", "a run", "a page", "zeros", "another page", "cut off"])
+    at = start + chooser.randrange(HEADER, PAGE - 8)
+    if kind in ("a byte", "a number", "a run"):
+        if chooser.random() < 0.6:
+            at = start + chooser.randrange(HEADER, HEADER + 64)  # the fields at the front matter most
+        size = {"a byte": 1, "a number": 4, "a run": chooser.randrange(8, 400)}[kind]
+        size = min(size, start + PAGE - at)
+        pages[at:at + size] = chooser.choice([chooser.randbytes(size), b"\xff" * size, b"\x00" * size])
+    elif kind == "a page":
+        pages[start + HEADER:start + PAGE] = chooser.randbytes(PAGE - HEADER)
+    elif kind == "zeros":
+        pages[start:start + PAGE] = bytes(PAGE)
+    elif kind == "another page":
+        other = chooser.randrange(count) * PAGE
+        pages[start:start + PAGE] = pages[other:other + PAGE]
+    else:
+        del pages[start:]
+    return bytes(pages), f"block {block} of {count}, {kind}", block == 0
+
+
+def damaged_pages():
+    chooser = random.Random(SEED)
+    with tiny_cluster("autovacuum=off", "full_page_writes=off") as cluster:
+        with cluster.session() as session:
+            session.run(SQL_SENTENCE)
+            session.run("CREATE TABLE docs (id int PRIMARY KEY, body text);"
+                        "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, 2000) n;"
+                        "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body));"
+                        "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(2001, 2600) n; CHECKPOINT")
+            path = pathlib.Path(session.run("SHOW data_directory")[0],
+                                session.value("SELECT pg_relation_filepath('docs_embedding')"))
+        cluster.stop()
+        whole = path.read_bytes()
+        owner = path.stat()
+        wrong, noticed = [], 0
+        for trial in range(TRIALS):
+            pages, what, in_meta = damage(chooser, whole)
+            path.write_bytes(pages)
+            os.chown(path, owner.st_uid, owner.st_gid)
+            cluster.start()
+            session = cluster.session()
+            session.run("SET enable_seqscan = off; SET leann.iterative_scan = relaxed_order; SET statement_timeout = '60s'")
+            for name, sql in STATEMENTS.items():
+                try:
+                    lines = session.run(f"BEGIN; {sql}; ROLLBACK" if name == "insert" else sql, 90)
+                    noticed += name == "check" and lines != ["0"]
+                except Lost as error:
+                    wrong.append(f"trial {trial} ({what}), {name}: the connection was lost: {error}")
+                    break
+                except SqlError as error:
+                    noticed += name == "check"
+                    if error.sqlstate not in ALLOWED and not (in_meta and error.sqlstate in ALLOWED_IN_META):
+                        wrong.append(f"trial {trial} ({what}), {name}: {error.sqlstate}: {error}")
+                    session.run("ROLLBACK")
+                except TimeoutError:
+                    wrong.append(f"trial {trial} ({what}), {name}: no end within 90 s")
+                    break
+            session.close()
+            cluster.stop("immediate")
+        check(f"{TRIALS} damaged indexes: every statement ends with a result or says that the index is corrupted",
+              not wrong, "\n    ".join(wrong[:10]))
+        check("leann.check notices most of the damage", noticed > TRIALS / 2, f"{noticed} of {TRIALS}")
+        path.write_bytes(whole)
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+main(damaged_pages)
