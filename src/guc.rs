@@ -34,7 +34,7 @@ const RECOMPUTE_COST: f64 = 250.0;
 
 static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(64);
 static PATIENCE: GucSetting<i32> = GucSetting::<i32>::new(32);
-static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(0.35);
+static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.0);
 static MAX_RECOMPUTE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RECOMPUTE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(4);
 static ITERATIVE_SCAN: GucSetting<IterativeScan> =

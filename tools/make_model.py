@@ -154,10 +154,14 @@ def main():
     what.add_argument("dest", type=pathlib.Path, nargs="?", help="folder of models to put the default model into")
     what.add_argument("--from-folder", type=pathlib.Path, metavar="FOLDER", help="a model to write the mapped form for")
     options = arguments.parse_args()
-    if options.from_folder:
-        make_mapped(options.from_folder, check_folder(options.from_folder))
-    else:
-        make_default(options.dest)
+    try:
+        if options.from_folder:
+            make_mapped(options.from_folder, check_folder(options.from_folder))
+        else:
+            make_default(options.dest)
+    except (OSError, RuntimeError, ValueError) as error:
+        # ONNX Runtime's errors are RuntimeErrors too.
+        raise SystemExit(f"make_model: {error}") from error
 
 
 if __name__ == "__main__":

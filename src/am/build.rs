@@ -20,6 +20,8 @@ use std::sync::atomic::AtomicBool;
 
 /// Rows below which the sketch stays untrained: their own directions would say little about rows to come.
 const TRAIN_FROM: usize = 256;
+/// Rows that a table is taken to grow to at the least: a sketch of few directions, which is smaller, fits rows to come badly.
+const GROWS_TO: usize = 5_000;
 /// Rows that the sketch is trained on at most.
 const TRAIN_ROWS: usize = 20_000;
 /// Texts are embedded in batches of so many rows per thread, or so many bytes, whichever comes first: enough to sort by
@@ -269,7 +271,7 @@ impl LayOut<'_> {
         }
         let options = TrainOptions {
             sketch_bytes: self.options.sketch_bytes as usize,
-            rows: rows.len(),
+            rows: rows.len().max(GROWS_TO),
             seed: self.seed,
         };
         Sketcher::train(&sample, self.dim, &options).map_err(|fault| fault.to_string())

@@ -12,6 +12,7 @@ use pgrx::{PgList, pg_sys};
 const EXTRA_RECOMPUTES: f64 = 8.0;
 
 #[pgrx::pg_guard]
+#[allow(clippy::too_many_arguments)]
 pub unsafe extern "C-unwind" fn amcostestimate(
     _root: *mut pg_sys::PlannerInfo,
     path: *mut pg_sys::IndexPath,

@@ -14,6 +14,19 @@ pub fn raise_corrupted(index: &str, block: u32, what: &str) -> ! {
     .raise()
 }
 
+/// A node's heap pointer leads beyond the end of the table.
+pub fn raise_bad_pointer(index: &str, pointer: leann_page::HeapPointer) -> ! {
+    let leann_page::HeapPointer { block, offset } = pointer;
+    Error::new(
+        PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED,
+        format!(
+            "index \"{index}\" is damaged: heap pointer ({block},{offset}) leads beyond the end of the table"
+        ),
+    )
+    .hint(format!("The table is not affected. Rebuild the index: REINDEX INDEX {index};"))
+    .raise()
+}
+
 /// A fault of ours, or a call that the server does not make.
 pub fn raise_internal(message: impl Into<String>) -> ! {
     Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).raise()

@@ -1,5 +1,6 @@
 //! An ordered scan: walk → sketch estimates → visible rows' text → recompute → rerank → emit (am/README.md, "Scan").
 
+use super::errors;
 use super::hubs::{self, SEARCH_BEAM};
 use super::index::{Index, corrupted, embed_values};
 use super::insert::parse_nodes;
@@ -131,6 +132,9 @@ impl OrderedScan {
             }
             self.stats.candidates += asked.len() as u64;
             asked.sort_unstable();
+            if let Some(&bad) = asked.iter().find(|&&pointer| !reader.in_table(pointer)) {
+                errors::raise_bad_pointer(&self.index.rel.name(), bad);
+            }
             reader.prefetch(&asked);
             for pointer in asked {
                 match reader.read(pointer) {

@@ -109,7 +109,7 @@ pub unsafe extern "C-unwind" fn amgettuple(
                 }
                 None
             }
-            Stage::AnyOrder(sweep) => sweep.next(),
+            Stage::AnyOrder(sweep) => sweep.next(Rel::from_raw((*scan).heapRelation)),
             Stage::Ordered(ordered) => {
                 if state.reader.is_none() {
                     state.reader = Some(open_reader(scan));
@@ -178,7 +178,7 @@ impl Sweep {
         Sweep { rel, next_block: 1, page: Vec::new(), seen: HashSet::new() }
     }
 
-    fn next(&mut self) -> Option<HeapPointer> {
+    fn next(&mut self, table: Rel) -> Option<HeapPointer> {
         loop {
             while let Some(pointer) = self.page.pop() {
                 if self.seen.insert(pointer) {
@@ -190,6 +190,10 @@ impl Sweep {
             }
             interrupts::check();
             self.page = node_pointers(self.rel, self.next_block);
+            let blocks = table.blocks();
+            if let Some(&bad) = self.page.iter().find(|pointer| pointer.block >= blocks) {
+                errors::raise_bad_pointer(&self.rel.name(), bad);
+            }
             self.next_block += 1;
         }
     }

@@ -2,11 +2,10 @@
 
 use pgrx::pg_sys;
 
-/// The phases of a build, numbered as the server wants them (1 is its own "initializing").
+/// The phases of a build after the server's own first one, "initializing".
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(i64)]
 pub enum Phase {
-    Initializing = 1,
     Embedding = 2,
     Training = 3,
     Layout = 4,
@@ -17,7 +16,7 @@ impl Phase {
     /// The name shown in the view, by number.
     pub fn name(number: i64) -> Option<&'static std::ffi::CStr> {
         Some(match number {
-            1 => c"initializing",
+            1 => c"initializing", // the server's PROGRESS_CREATEIDX_SUBPHASE_INITIALIZE
             2 => c"embedding rows",
             3 => c"training sketch",
             4 => c"laying out pages",

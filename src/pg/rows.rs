@@ -13,6 +13,8 @@ pub struct RowReader {
     econtext: *mut pg_sys::ExprContext,
     info: *mut pg_sys::IndexInfo,
     table: Rel,
+    /// Blocks of the table when last looked at.
+    blocks: u32,
     snapshot: pg_sys::Snapshot,
 }
 
@@ -41,16 +43,25 @@ impl RowReader {
                 econtext,
                 info: pg_sys::BuildIndexInfo(index.raw()),
                 table,
+                blocks: 0,
                 snapshot,
             })
         }
     }
 
+    /// Whether a row can be at `pointer` at all. Reading one beyond the end of the table would be an error of the storage
+    /// that says nothing of the index that the pointer came from. (The table cannot shrink under a scan's lock.)
+    pub fn in_table(&mut self, pointer: HeapPointer) -> bool {
+        if pointer.block >= self.blocks {
+            self.blocks = self.table.blocks();
+        }
+        pointer.block < self.blocks
+    }
+
     /// Tells the storage that these rows will be read soon.
     pub fn prefetch(&self, pointers: &[HeapPointer]) {
         for pointer in pointers {
-            // SAFETY: the relation is open; a block beyond its end is not prefetched because rows are never removed
-            // from the file's end while a scan holds its lock on the table.
+            // SAFETY: the relation is open.
             unsafe {
                 pg_sys::PrefetchBuffer(self.table.raw(), pg_sys::ForkNumber::MAIN_FORKNUM, pointer.block)
             };

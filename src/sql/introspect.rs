@@ -12,11 +12,10 @@ use pgrx::prelude::*;
 /// Opens an index of this access method for a user who may read its table.
 fn open(oid: pg_sys::Oid) -> OpenIndex {
     let Some(open) = OpenIndex::open(oid) else { errors::raise_no_leann_index(oid) };
-    // SAFETY: both relations are open; the access method's handler tells whose index it is.
+    // SAFETY: both relations are open, so they have their pg_class rows.
     let (ours, allowed) = unsafe {
         let raw = open.index().raw();
-        let routine = (*raw).rd_indam;
-        let ours = !routine.is_null() && (*routine).ambuild == Some(crate::am::build::ambuild as _);
+        let ours = (*(*raw).rd_rel).relam == pg_sys::get_index_am_oid(c"leann".as_ptr(), true);
         let user = pg_sys::GetUserId();
         let allowed = pg_sys::pg_class_aclcheck(open.table().oid(), user, pg_sys::ACL_SELECT as _)
             == pg_sys::AclResult::ACLCHECK_OK;

@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::EmbedError;
@@ -57,12 +57,20 @@ impl<'a> StopFlag<'a> {
     }
 }
 
-/// Raises the flag when dropped, so that a panic in the caller's own functions leaves no thread at work.
-struct RaiseOnDrop<'a>(&'a StopFlag<'a>);
+/// The threads at work. Dropped, be it by a panic in the caller's own functions, it stops and joins them. The end of a
+/// scope alone would not do: it waits for what the threads were to do, and not until they are gone.
+struct Threads<'scope, 'a> {
+    handles: Vec<ScopedJoinHandle<'scope, ()>>,
+    stop: &'scope StopFlag<'a>,
+}
 
-impl Drop for RaiseOnDrop<'_> {
+impl Drop for Threads<'_, '_> {
     fn drop(&mut self) {
-        self.0.raise();
+        self.stop.raise();
+        for handle in self.handles.drain(..) {
+            // A panic in a piece of work has become an error already.
+            let _ = handle.join();
+        }
     }
 }
 
@@ -94,17 +102,20 @@ pub fn run<T: Send>(
         }
     };
     thread::scope(|scope| {
-        let _raise = RaiseOnDrop(stop);
+        let mut started = Threads { handles: Vec::new(), stop };
         let (sender, results) = mpsc::channel();
         let mut refused = None;
         (job.around_spawn)(&mut || {
             for _ in 0..threads.clamp(1, pieces.max(1)) {
                 let sender = sender.clone();
                 let thread = thread::Builder::new().name("leann-embed".to_owned());
-                if let Err(e) = thread.spawn_scoped(scope, move || worker(sender)) {
-                    // Fewer threads do as well.
-                    refused = Some(e);
-                    break;
+                match thread.spawn_scoped(scope, move || worker(sender)) {
+                    Ok(handle) => started.handles.push(handle),
+                    Err(e) => {
+                        // Fewer threads do as well.
+                        refused = Some(e);
+                        break;
+                    }
                 }
             }
         });
@@ -190,7 +201,27 @@ mod tests {
     }
 
     #[test]
-    fn stops_when_asked_and_leaves_no_thread() {
+    fn no_thread_outlives_the_call() {
+        let named = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+            let own: Vec<_> =
+                tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect();
+            own.iter().filter(|name| name.trim() == "embed-test-only").count()
+        };
+        // Threads of tests beside this one have the usual name.
+        let rename = || std::fs::write("/proc/thread-self/comm", "embed-test-only").unwrap();
+        for round in 0..200 {
+            run_on(&Job::uninterrupted(3), 3, &|_, _| {
+                rename();
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(named(), 0, "round {round}");
+        }
+    }
+
+    #[test]
+    fn stops_when_asked() {
         let running = AtomicU32::new(0);
         let asked = Cell::new(0);
         let should_stop = || {

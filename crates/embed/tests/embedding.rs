@@ -234,6 +234,8 @@ fn several_callers_at_once() {
 
 #[test]
 fn stands_behind_the_trait() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Model>();
     let embedder: &dyn Embedder = &*TINY_B;
     assert_eq!((embedder.name(), embedder.dim(), embedder.max_tokens()), ("tiny-hash-b", 32, 128));
     assert_eq!(embedder.fingerprint(), TINY_B.fingerprint());

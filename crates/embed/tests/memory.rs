@@ -1,4 +1,4 @@
-//! What a loaded model takes of a process's own memory. A process of its own, so one test.
+//! What a loaded model takes of a process: memory of its own, and no threads. A process of its own, so one test.
 
 mod support;
 
@@ -12,8 +12,13 @@ fn own_megabytes() -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
 #[test]
-fn the_weights_are_not_copied() {
+fn the_weights_are_not_copied_and_no_thread_stays() {
+    let threads_before = threads();
     support::library();
     let before = own_megabytes();
     let model = load(&default_model());
@@ -22,6 +27,7 @@ fn the_weights_are_not_copied() {
     let texts = vec![text.as_str(); 32];
     embed(&model, &texts, Role::Passage, 2);
     let used = own_megabytes() - before;
+    assert_eq!(threads(), threads_before);
     println!("loaded: {loaded:.1} MB, after 32 texts of 256 tokens on 2 threads: {used:.1} MB");
     // The weights are 90 MB, packed another 43; the tokenizer's vocabulary is most of what is left.
     assert!(loaded < 30.0, "{loaded} MB");

@@ -3,8 +3,8 @@
 //! The caller adds the scored nodes of visited pages and then does what [`Rerank::next_step`] asks for: visit more
 //! pages, recompute a batch, or return a row. Nodes are recomputed in the order of their *optimistic* estimate,
 //! `similarity + z * error`, and the best recomputed row goes out once it is no worse than every optimistic estimate
-//! that remains. So nobody needs to know how many rows are wanted: an easy query costs few recomputes, a hard one
-//! more. Once as many rows were consumed as `ef`, `ef` doubles and the walk goes on; every row comes out in the end.
+//! that remains (at first, with more optimism than `z`: see `CAUTION`). So nobody needs to know how many rows are wanted:
+//! an easy query costs few recomputes, a hard one more. Once as many rows were consumed as `ef`, `ef` doubles and the walk goes on; every row comes out in the end.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -15,17 +15,17 @@ use crate::order::Score;
 
 /// Similarities nearer than this are equal: the same text embedded in another batch differs by about as much.
 const SAME: f32 = 1e-6;
-/// A late row shows that `z` is too small for this query: it then grows by half, and at least by `Z_STEP`.
-const Z_FACTOR: f32 = 1.5;
-const Z_STEP: f32 = 0.25;
-/// Beyond this many standard errors, late rows come from the walk and not from the sketch.
-const Z_MAX: f32 = 8.0;
-/// While few rows are recomputed, a row goes out only if it is no worse than estimates that are still more optimistic: by
-/// `EARLY_Z` standard errors at first, and less with every recompute until it is nothing after `EARLY_RECOMPUTES`. A query
-/// for ten rows recomputes that many in any case, so that waiting costs it nothing, and it loses a third fewer rows for
-/// being late.
-const EARLY_Z: f32 = 1.0;
-const EARLY_RECOMPUTES: f32 = 32.0;
+/// A late row shows that `z` is too small for this query: it then grows by this much, up to `Z_MAX`. More would be wasted
+/// where many rows are nearly equal: there rows are late by a hair whatever `z` is.
+const Z_STEP: f32 = 0.1;
+const Z_MAX: f32 = 1.0;
+/// A row that goes out cannot be called back, so the first ones wait: beside `z`, estimates get another `CAUTION` standard
+/// errors, less with every recompute, and none after `CAUTIOUS_RECOMPUTES`, or after `CAUTIOUS_SHARE` times as many as rows
+/// went out if that is more. A query for ten rows recomputes about that many in any case, so that waiting costs it little:
+/// on hard queries a larger `z` alone takes twice the recomputes to lose as few rows.
+const CAUTION: f32 = 5.0;
+const CAUTIOUS_RECOMPUTES: f32 = 32.0;
+const CAUTIOUS_SHARE: f32 = 3.0;
 /// Candidates put in order at first; doubles every time that more are needed.
 const FIRST_CHUNK: usize = 256;
 
@@ -259,13 +259,14 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
         if remaining.is_some() { Step::Recompute } else { Step::Done }
     }
 
-    /// No remaining estimate is higher, whose best `rank` is given. Of the early extra optimism only those are asked that are
-    /// in order already: the others rank below hundreds.
+    /// No remaining estimate is higher; `rank` is the best of them. Caution looks at the top of the heap only, where the
+    /// dangerous ones are, so that its cost does not grow with the number of candidates.
     fn beats(&self, similarity: f32, rank: f32) -> bool {
-        let extra = EARLY_Z * (1.0 - self.counters.recomputed as f32 / EARLY_RECOMPUTES);
-        similarity >= rank
-            && (extra <= 0.0
-                || self.queue.front.iter().all(|other| other.rank.get() + extra * other.error <= similarity))
+        let enough = CAUTIOUS_RECOMPUTES.max(CAUTIOUS_SHARE * (self.counters.emitted + 1) as f32);
+        let extra = CAUTION * (1.0 - self.counters.recomputed as f32 / enough);
+        let cautious = |other: &Candidate<K>| other.rank.get() + extra * other.error;
+        let mut top = self.queue.front.iter().take(FIRST_CHUNK);
+        similarity >= rank && (extra <= 0.0 || top.all(|other| cautious(other) <= similarity))
     }
 
     /// Beyond `max_recompute`: first what was recomputed, then the others by estimate.
@@ -435,9 +436,8 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
     }
 
     fn widen(&mut self) {
-        let z = self.options.z;
-        if z < Z_MAX {
-            self.options.z = (z * Z_FACTOR).max(z + Z_STEP).min(Z_MAX);
+        if self.options.z < Z_MAX {
+            self.options.z = (self.options.z + Z_STEP).min(Z_MAX);
             self.rank_again();
         }
     }

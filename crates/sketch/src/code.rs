@@ -4,6 +4,7 @@
 //! too: that takes the place of a stored gain (measured: it ranks better than RaBitQ's exact per-row gain, which costs a byte), and how much
 //! had to be scaled tells how far off the sketch is, which takes the place of a stored error.
 
+use crate::sums::{Term, Terms};
 use crate::trellis::{self, PADDING, Window, tables};
 
 /// The length that a decoded vector must have had, and the error that goes with it.
@@ -13,7 +14,8 @@ pub(crate) struct Norm {
     pub(crate) room: f32,
     /// What estimates are multiplied with beyond unit length.
     pub(crate) factor: f32,
-    /// The mean squared error of an estimate for a unit query is `error_base - error_slope * |decoded before scaling|^2`, between bounds.
+    /// The mean squared error of an estimate for a unit query is `error_base + error_slope * missing`, between bounds, where `missing` is
+    /// what the decoded vector lacked in squared length.
     pub(crate) error_base: f32,
     pub(crate) error_slope: f32,
     pub(crate) error_min: f32,
@@ -38,9 +40,15 @@ impl Norm {
     }
 
     /// The standard error for a query of unit length.
-    pub(crate) fn error(&self, norm_squared: f32) -> f32 {
+    pub(crate) fn error(&self, norm_squared: f32, with_mean: f32) -> f32 {
+        let expected = self.error_base + self.error_slope * self.missing(norm_squared, with_mean);
         // `max` and `min`, unlike `clamp`, also take a NaN to a bound.
-        (self.error_base - self.error_slope * norm_squared).max(self.error_min).min(self.error_max).sqrt()
+        expected.max(self.error_min).min(self.error_max).sqrt()
+    }
+
+    /// What `mean + h` lacks in squared length: about the squared length of what the code misses of its row.
+    pub(crate) fn missing(&self, norm_squared: f32, with_mean: f32) -> f32 {
+        self.room - 2.0 * with_mean - norm_squared
     }
 }
 
@@ -128,29 +136,18 @@ impl Code {
         length
     }
 
-    /// For scoring, one entry per direction: where its value is, and what it adds to the inner product with a query (coordinates
-    /// `projected`), to the squared length and to the inner product with the mean.
-    pub(crate) fn terms(&self, projected: &[f32]) -> Vec<Term> {
+    /// What scoring for a query with these inner products with the directions needs.
+    pub(crate) fn terms(&self, projected: &[f32]) -> Terms {
         let term = |direction: usize| {
             let spread = self.spreads[direction];
             Term {
                 window: self.windows[direction],
-                start: self.starts[direction],
+                table: self.starts[direction],
                 query: projected[direction] * spread,
                 squared: spread * spread,
                 mean: self.mean[direction] * spread,
             }
         };
-        (0..self.directions()).map(term).collect()
+        Terms::new((0..self.directions()).map(term), self.sketch_bytes)
     }
-}
-
-/// See [`Code::terms`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Term {
-    pub(crate) window: Window,
-    pub(crate) start: usize,
-    pub(crate) query: f32,
-    pub(crate) squared: f32,
-    pub(crate) mean: f32,
 }

@@ -20,6 +20,7 @@ mod pca;
 mod random;
 mod rotation;
 mod score;
+mod sums;
 mod train;
 mod trained;
 mod trellis;

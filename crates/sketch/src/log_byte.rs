@@ -41,11 +41,6 @@ impl LogByte {
     pub(crate) fn decode(&self, byte: u8) -> f32 {
         (self.low + self.step * f32::from(byte)).exp()
     }
-
-    /// All 256 values, times `factor`.
-    pub(crate) fn table(&self, factor: f32) -> [f32; 256] {
-        std::array::from_fn(|byte| self.decode(byte as u8) * factor)
-    }
 }
 
 fn safe_log(value: f32) -> f32 {

@@ -5,7 +5,10 @@ use nalgebra::{DMatrix, DVector, SymmetricEigen};
 /// Below this many rows per dimension the sample's own variances mislead (too large along the leading directions, too small along
 /// the last), and variances are cross-validated instead.
 const ROWS_PER_DIM: usize = 8;
+/// One part in so many is left out at a time.
 const FOLDS: usize = 5;
+/// Parts are left out in turn until about so many rows have been looked at (each of them costs another decomposition).
+const VALIDATION_ROWS: usize = 200;
 
 /// Directions of unit length as rows of `dim` values, in the order of falling variance, and the variance along each.
 pub(crate) struct Principal {
@@ -58,7 +61,7 @@ fn eigen(rows: &[f32], dim: usize, limit: usize) -> Principal {
 fn cross_validated(rows: &[f32], dim: usize, limit: usize) -> Vec<f64> {
     let count = rows.len() / dim;
     let mut sums: Vec<(f64, usize)> = Vec::new();
-    for fold in 0..FOLDS {
+    for fold in 0..(VALIDATION_ROWS * FOLDS).div_ceil(count).min(FOLDS) {
         let (from, to) = (count * fold / FOLDS * dim, count * (fold + 1) / FOLDS * dim);
         let others = [&rows[..from], &rows[to..]].concat();
         let found = eigen(&others, dim, limit);

@@ -1,7 +1,7 @@
 //! A query made ready for scoring sketches.
 
-use crate::code::{Code, Norm, Term};
-use crate::trellis::{PADDING, tables};
+use crate::code::{Code, Norm};
+use crate::sums::{Sums, Terms};
 
 /// What a sketch says about the similarity of its node to a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,17 +19,9 @@ pub struct SketchQuery {
     base: f32,
     length: f32,
     projected: Vec<f32>,
-    terms: Vec<Term>,
+    terms: Terms,
     sketch_bytes: usize,
     norm: Norm,
-}
-
-/// The sums that a sketch is judged by.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sums {
-    query: f32,
-    squared: f32,
-    mean: f32,
 }
 
 impl SketchQuery {
@@ -52,10 +44,10 @@ impl SketchQuery {
     /// Estimates the similarity of every sketch in `sketches` (one after the other, `sketch_bytes` each) and appends the estimates to
     /// `out` in the same order. Bytes after the last whole sketch are ignored. Any bytes are valid.
     pub fn score(&self, sketches: &[u8], out: &mut Vec<Estimate>) {
-        let mut padded = vec![0u8; self.sketch_bytes + PADDING];
+        let mut padded = vec![0u8; self.terms.padded_bytes()];
         out.extend(sketches.chunks_exact(self.sketch_bytes).map(|sketch| {
             padded[..self.sketch_bytes].copy_from_slice(sketch);
-            self.estimate(sum_portable(&self.terms, &padded))
+            self.estimate(self.terms.sums(&padded))
         }));
     }
 
@@ -63,19 +55,7 @@ impl SketchQuery {
         let gain = self.norm.gain(sums.squared, sums.mean);
         Estimate {
             similarity: self.base + gain * sums.query,
-            error: self.length * self.norm.error(sums.squared),
+            error: self.length * self.norm.error(sums.squared, sums.mean),
         }
     }
-}
-
-fn sum_portable(terms: &[Term], padded: &[u8]) -> Sums {
-    let tables = tables();
-    let mut sums = Sums::default();
-    for term in terms {
-        let value = tables[term.start + term.window.state(padded)];
-        sums.query += term.query * value;
-        sums.squared += term.squared * value * value;
-        sums.mean += term.mean * value;
-    }
-    sums
 }

@@ -22,6 +22,8 @@ const COVARIANCE_WORK: usize = 10_000_000_000;
 const MAX_HELD_OUT: usize = 500;
 /// Held-out rows that stand in for queries in the calibration.
 const CALIBRATION_QUERIES: usize = 200;
+/// Squared errors are expected within this factor of their mean.
+const ERROR_RANGE: f32 = 8.0;
 /// A direction is stored in four bits per component unless that turns it by more than this (squared sine).
 const COARSE_ERROR: f32 = 0.02;
 
@@ -155,7 +157,7 @@ fn calibrate(mut parameters: Parameters, rows: &[f32]) -> Result<Trained, &'stat
     Trained::new(parameters)
 }
 
-/// The squared length of what a row's code stands for before it is scaled, and the squared distance of the row from it afterwards.
+/// What the row's decoded sketch lacks in squared length before it is scaled, and the squared distance of the row from it afterwards.
 fn remainder(trained: &Trained, row: &[f32]) -> (f32, f32) {
     let code = trained.code();
     let (mut coordinates, mut decoded) = (vec![0.0; code.directions()], vec![0.0; code.directions()]);
@@ -166,19 +168,21 @@ fn remainder(trained: &Trained, row: &[f32]) -> (f32, f32) {
     let gain = code.norm().gain(length.squared, length.with_mean);
     let centred = trained.centred_norm_squared(row);
     let distance = centred - 2.0 * gain * dot(&coordinates, &decoded) + gain * gain * length.squared;
-    (length.squared, distance.max(0.0))
+    (code.norm().missing(length.squared, length.with_mean), distance.max(0.0))
 }
 
-/// Fits the squared distance as a linear function of the squared length: what a code misses of a row it lacks in length.
+/// Fits the squared distance as a linear function of the missing squared length.
 fn set_errors(norm: &mut Norm, remainders: &[(f32, f32)]) {
     let count = remainders.len() as f32;
     let (x_mean, y_mean) = remainders.iter().fold((0.0, 0.0), |(x, y), r| (x + r.0 / count, y + r.1 / count));
     let covariance: f32 = remainders.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum();
     let variance: f32 = remainders.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
-    norm.error_slope = if variance > 0.0 { -covariance / variance } else { 0.0 };
-    norm.error_base = y_mean + norm.error_slope * x_mean;
-    norm.error_min = remainders.iter().map(|r| r.1).fold(y_mean, f32::min).max(y_mean / 10.0).max(1e-9);
-    norm.error_max = remainders.iter().map(|r| r.1).fold(y_mean, f32::max).max(norm.error_min);
+    let slope = covariance / variance;
+    // A longer remainder never means a smaller error, nor one that grows faster than it.
+    norm.error_slope = if slope.is_finite() { slope.clamp(0.0, 1.0) } else { 0.0 };
+    norm.error_base = y_mean - norm.error_slope * x_mean;
+    norm.error_min = (y_mean / ERROR_RANGE).max(1e-9);
+    norm.error_max = (y_mean * ERROR_RANGE).max(norm.error_min);
 }
 
 /// The mean of ((estimate - truth) / error)^2 over pairs of rows, one of them taken as the query.

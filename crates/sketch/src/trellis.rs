@@ -19,7 +19,8 @@ const STATES: usize = 1 << STATE_BITS;
 const UNIT: f32 = 4096.0;
 
 /// Share of a Gaussian's variance that is left when every value takes that many bits; `tables_are_good` measures it.
-pub(crate) const LEFT: [f64; MAX_WIDTH as usize + 1] = [1.0, 0.2767, 0.0783, 0.0211, 0.00565, 0.00192, 0.00058];
+pub(crate) const LEFT: [f64; MAX_WIDTH as usize + 1] =
+    [1.0, 0.2767, 0.0783, 0.0211, 0.00565, 0.00192, 0.00058];
 
 /// Trained on Gaussian values by `regenerate`, for each width 1024 values as little-endian 16-bit integers. Part of the stored format: sketches
 /// made with other tables would be unreadable.
@@ -46,27 +47,71 @@ pub(crate) fn encode(targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16>
 }
 
 fn encode_with(tables: &[f32], targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if has_avx512() {
+            // SAFETY: the processor has the instructions; the code is the portable one.
+            return unsafe { viterbi_avx512(tables, targets, scales, widths) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { viterbi_avx2(tables, targets, scales, widths) };
+        }
+    }
+    viterbi(tables, targets, scales, widths)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+}
+
+/// [`viterbi`], compiled for wider registers; the results are the same to the bit.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn viterbi_avx2(tables: &[f32], targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16> {
+    viterbi(tables, targets, scales, widths)
+}
+
+/// [`viterbi`], compiled for wider registers; the results are the same to the bit.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn viterbi_avx512(tables: &[f32], targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16> {
+    viterbi(tables, targets, scales, widths)
+}
+
+#[inline(always)]
+fn viterbi(tables: &[f32], targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16> {
     let count = targets.len();
     if count == 0 {
         return Vec::new();
     }
     let table = |index: usize| &tables[table_start(widths[index])..][..STATES];
     let mut costs = vec![0f32; STATES];
-    let mut next = vec![0f32; STATES];
+    let mut best = vec![0f32; STATES / 2];
+    let mut choice = vec![0u32; STATES / 2];
     // For each value and each choice of the bits it shares with its predecessor, the best of the bits that fall out of the window.
     let mut dropped = vec![0u8; count * STATES / 2];
-    let mut best = vec![0f32; STATES / 2];
-    squares(targets[0], scales[0], table(0), &mut costs);
+    add_squares::<STATES>(targets[0], scales[0], table(0), &[0.0], &mut costs);
     for index in 1..count {
-        let width = u32::from(widths[index]);
-        let shared = STATES >> width;
-        let (best, dropped) = (&mut best[..shared], &mut dropped[index * STATES / 2..][..shared]);
-        cheapest(&costs, best, dropped);
-        squares(targets[index], scales[index], table(index), &mut next);
-        for (cost, group) in best.iter().zip(next.chunks_exact_mut(1 << width)) {
-            group.iter_mut().for_each(|value| *value += cost);
+        let shared = STATES >> widths[index];
+        let (best, choice) = (&mut best[..shared], &mut choice[..shared]);
+        cheapest(&costs, best, choice);
+        for (stored, choice) in dropped[index * STATES / 2..].iter_mut().zip(choice.iter()) {
+            *stored = *choice as u8;
         }
-        std::mem::swap(&mut costs, &mut next);
+        let (target, scale, table) = (targets[index], scales[index], table(index));
+        match widths[index] {
+            1 => add_squares::<2>(target, scale, table, best, &mut costs),
+            2 => add_squares::<4>(target, scale, table, best, &mut costs),
+            3 => add_squares::<8>(target, scale, table, best, &mut costs),
+            4 => add_squares::<16>(target, scale, table, best, &mut costs),
+            5 => add_squares::<32>(target, scale, table, best, &mut costs),
+            _ => add_squares::<64>(target, scale, table, best, &mut costs),
+        }
     }
     let mut state = (0..STATES).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).unwrap_or(0);
     let mut states = vec![0u16; count];
@@ -81,24 +126,29 @@ fn encode_with(tables: &[f32], targets: &[f32], scales: &[f32], widths: &[u8]) -
     states
 }
 
-/// The squared distance of `target` to each value of the table.
-fn squares(target: f32, scale: f32, table: &[f32], out: &mut [f32]) {
-    for (cost, value) in out.iter_mut().zip(table) {
-        let off = target - scale * value;
-        *cost = off * off;
+/// The cost of ending in each state: that of the best way to its shared bits, and the squared distance of `target` to the state's value.
+#[inline(always)]
+fn add_squares<const NEW: usize>(target: f32, scale: f32, table: &[f32], best: &[f32], costs: &mut [f32]) {
+    let groups = costs.as_chunks_mut::<NEW>().0.iter_mut().zip(table.as_chunks::<NEW>().0);
+    for ((costs, values), best) in groups.zip(best) {
+        for (cost, value) in costs.iter_mut().zip(values) {
+            let off = target - scale * value;
+            *cost = best + off * off;
+        }
     }
 }
 
 /// The cheapest predecessor for each choice of shared bits: predecessors differ in the bits above the shared ones.
-fn cheapest(costs: &[f32], best: &mut [f32], dropped: &mut [u8]) {
+#[inline(always)]
+fn cheapest(costs: &[f32], best: &mut [f32], choice: &mut [u32]) {
     best.copy_from_slice(&costs[..best.len()]);
-    dropped.fill(0);
+    choice.fill(0);
     for (bits, rivals) in costs.chunks_exact(best.len()).enumerate().skip(1) {
-        for ((best, dropped), rival) in best.iter_mut().zip(dropped.iter_mut()).zip(rivals) {
+        for ((best, choice), rival) in best.iter_mut().zip(choice.iter_mut()).zip(rivals) {
             // Written as two selections, so that the compiler makes vector code of it.
             let better = rival < best;
             *best = if better { *rival } else { *best };
-            *dropped = if better { bits as u8 } else { *dropped };
+            *choice = if better { bits as u32 } else { *choice };
         }
     }
 }
@@ -241,6 +291,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn wider_registers_find_the_same_states(values in prop::collection::vec((-3f32..3.0, 0.1f32..2.0, 1u8..=MAX_WIDTH), 0..40)) {
+            let targets: Vec<f32> = values.iter().map(|v| v.0).collect();
+            let scales: Vec<f32> = values.iter().map(|v| v.1).collect();
+            let widths: Vec<u8> = values.iter().map(|v| v.2).collect();
+            let expected = viterbi(tables(), &targets, &scales, &widths);
+            #[cfg(target_arch = "x86_64")]
+            {
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has the instructions.
+                    prop_assert_eq!(&unsafe { viterbi_avx2(tables(), &targets, &scales, &widths) }, &expected);
+                }
+                if has_avx512() {
+                    // SAFETY: the processor has the instructions.
+                    prop_assert_eq!(&unsafe { viterbi_avx512(tables(), &targets, &scales, &widths) }, &expected);
+                }
+            }
+            prop_assert_eq!(encode(&targets, &scales, &widths), expected);
+        }
+
         #[test]
         fn what_is_written_is_read(
             values in prop::collection::vec((-3f32..3.0, 1u8..=MAX_WIDTH), 0..80), spare in 0usize..3

@@ -5,8 +5,8 @@ use std::path::Path;
 use half::f16;
 use rayon::prelude::*;
 
-/// Rows asked for per query.
-pub const TOP: usize = 10;
+/// True nearest rows known per query.
+const TOP: usize = 50;
 /// Queries taken, evenly spread, of those that there are.
 const QUERIES: usize = 300;
 
@@ -15,8 +15,8 @@ pub struct Data {
     pub halves: Vec<f16>,
     pub rows: Vec<f32>,
     pub queries: Vec<f32>,
-    /// Per query the true nearest rows, and the similarity of the last of them.
-    pub truth: Vec<(Vec<u32>, f32)>,
+    /// Per query the true nearest rows with their similarities, best first.
+    pub truth: Vec<Vec<(u32, f32)>>,
 }
 
 impl Data {
@@ -44,8 +44,8 @@ impl Data {
         &self.rows[key as usize * self.dim..][..self.dim]
     }
 
-    pub fn queries(&self) -> impl Iterator<Item = (&[f32], &(Vec<u32>, f32))> {
-        self.queries.chunks_exact(self.dim).zip(&self.truth)
+    pub fn queries(&self) -> impl Iterator<Item = (&[f32], &[(u32, f32)])> {
+        self.queries.chunks_exact(self.dim).zip(self.truth.iter().map(Vec::as_slice))
     }
 }
 
@@ -61,17 +61,16 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + a[whole..].iter().zip(&b[whole..]).map(|(a, b)| a * b).sum::<f32>()
 }
 
-fn nearest(rows: &[f32], dim: usize, query: &[f32]) -> (Vec<u32>, f32) {
-    let similarities: Vec<f32> = rows.chunks_exact(dim).map(|row| dot(row, query)).collect();
-    let mut order: Vec<u32> = (0..similarities.len() as u32).collect();
-    let by_similarity =
-        |a: &u32, b: &u32| similarities[*b as usize].total_cmp(&similarities[*a as usize]).then(a.cmp(b));
+fn nearest(rows: &[f32], dim: usize, query: &[f32]) -> Vec<(u32, f32)> {
+    let similarities = rows.chunks_exact(dim).map(|row| dot(row, query));
+    let mut order: Vec<(u32, f32)> = similarities.enumerate().map(|(row, s)| (row as u32, s)).collect();
+    let best_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if order.len() > TOP {
-        order.select_nth_unstable_by(TOP, by_similarity);
+        order.select_nth_unstable_by(TOP, best_first);
         order.truncate(TOP);
     }
-    let last = order.iter().map(|row| similarities[*row as usize]).fold(f32::INFINITY, f32::min);
-    (order, last)
+    order.sort_by(best_first);
+    order
 }
 
 fn shuffled(rows: &[f16], dim: usize) -> Vec<f16> {

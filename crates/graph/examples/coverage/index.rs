@@ -21,7 +21,6 @@ const TRAIN_ROWS: usize = 20_000;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    pub sketch_bytes: usize,
     pub fill: f32,
     pub directions: usize,
     pub max_links: usize,
@@ -299,6 +298,21 @@ impl<'a> Index<'a> {
 
     pub fn fill(&self) -> f64 {
         self.rows() as f64 / (self.pages.len() * self.shape.capacity(self.sketcher.sketch_bytes())) as f64
+    }
+
+    /// The node page of each row.
+    pub fn page_of(&self) -> Vec<u32> {
+        let mut page_of = vec![u32::MAX; self.data.len()];
+        for (block, page) in self.pages.iter().enumerate() {
+            for &key in &page.keys {
+                page_of[key as usize] = block as u32;
+            }
+        }
+        page_of
+    }
+
+    pub fn hub_bytes_per_row(&self) -> f64 {
+        (self.pages.len() * self.shape.hub_bytes()) as f64 / self.rows() as f64
     }
 
     /// All pages of the index, in bytes per row.

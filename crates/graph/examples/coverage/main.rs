@@ -1,4 +1,10 @@
-//! What a layout, a hub graph and a search settings cost on real embeddings.
+//! What a layout, a hub graph and the settings of a search cost, on real embeddings.
+//!
+//!     cargo run --release --example coverage -- layout|search|grow FOLDER…
+//!
+//! A folder holds `embeddings.f16.npy` and `query_embeddings.f16.npy`. Prints the share of the true nearest ten on the pages
+//! read, by number of pages and by share of all pages; and recall and costs of whole searches.
+
 mod data;
 mod index;
 mod search;
@@ -8,170 +14,155 @@ use std::time::Instant;
 
 use data::Data;
 use index::{Index, Shape, train};
+use leann_sketch::Sketcher;
 use search::{Coverage, Settings, exhaustive, ranked_hubs, search, walked};
 
+const SKETCH_BYTES: usize = 52;
 const SHAPE: Shape = Shape {
-    sketch_bytes: 52,
     fill: 0.97,
-    directions: 160,
-    max_links: 24,
+    directions: 128,
+    max_links: 16,
     entries: 16,
-    place_beam: 16,
+    place_beam: 8,
     min_share: 0.25,
     spill: (0, 0.0),
 };
+const SETTINGS: Settings = Settings { ef: 64, patience: 24, z: 0.35, beam: 8, batch: 4, top: 10 };
 
-fn line(tag: &str, pages: usize, c: &Coverage) {
-    print!("  {tag:34}");
-    for b in [10, 25, 50, 100, 150, 200] {
-        if b < pages {
-            print!(" {b}:{:.3}", c.at(b));
+fn main() -> Result<(), String> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((mode, folders)) = arguments.split_first() else {
+        return Err("usage: coverage layout|search|grow FOLDER…".into());
+    };
+    for folder in folders {
+        println!("# {mode} {folder}");
+        let data = Data::open(Path::new(folder), mode == "grow")?;
+        match mode.as_str() {
+            "layout" => layout(&data)?,
+            "search" => searches(&data)?,
+            "grow" => grow(&data)?,
+            _ => return Err(format!("unknown mode {mode}")),
         }
     }
-    print!(" |");
-    for s in [5, 10, 20, 30, 40] {
-        print!(" {s}%:{:.3}", c.at(pages * s / 100));
-    }
-    println!(" | first {:.0}", c.hubs_read_for_first);
+    Ok(())
 }
-fn figures(index: &Index, s: Settings) {
-    let t = Instant::now();
-    let f = search(index, s);
+
+fn trained(data: &Data, rows: usize) -> Result<Sketcher, String> {
+    train(data, rows, SKETCH_BYTES).map_err(|error| error.to_string())
+}
+
+/// Coverage by what is ranked: full means, hubs by directions kept, walks by links and beam.
+fn layout(data: &Data) -> Result<(), String> {
+    let sketcher = trained(data, data.len())?;
+    let start = Instant::now();
+    let all_directions = Shape { directions: usize::MAX, ..SHAPE };
+    let index = Index::build(data, data.len(), sketcher.clone(), all_directions);
+    print_index("built", &index, start);
+    print_coverage("full means", &index, &exhaustive(&index));
+    print_coverage("hubs, all directions", &index, &ranked_hubs(&index));
+    let page_of = index.page_of();
+    for directions in [64, 96, 128, 160, 192] {
+        let index = Index::of_pages(data, &page_of, sketcher.clone(), Shape { directions, ..SHAPE });
+        let title = format!("hubs, {directions} directions, {:.1} B/row", index.hub_bytes_per_row());
+        print_coverage(&title, &index, &ranked_hubs(&index));
+    }
+    for max_links in [8, 12, 16, 24] {
+        let index = Index::of_pages(data, &page_of, sketcher.clone(), Shape { max_links, ..SHAPE });
+        for beam in [1, 8, 32] {
+            print_coverage(&format!("walk, {max_links} links, beam {beam}"), &index, &walked(&index, beam));
+        }
+    }
+    Ok(())
+}
+
+fn searches(data: &Data) -> Result<(), String> {
+    let start = Instant::now();
+    let index = Index::build(data, data.len(), trained(data, data.len())?, SHAPE);
+    print_index("built", &index, start);
+    for (ef, patience) in [(64, 16), (64, 24), (64, 32), (128, 64)] {
+        for z in [0.0, 0.35, 0.7] {
+            print_search(&index, Settings { ef, patience, z, ..SETTINGS });
+        }
+    }
+    for batch in [1, 8, 16] {
+        print_search(&index, Settings { batch, ..SETTINGS });
+    }
+    for top in [1, 3, 20, 50] {
+        print_search(&index, Settings { top, ..SETTINGS });
+    }
+    Ok(())
+}
+
+/// From a few rows to all, row by row.
+fn grow(data: &Data) -> Result<(), String> {
+    let n = data.len();
+    let sketchers = [
+        ("trained on all rows", trained(data, n)?),
+        ("trained on 300 rows", trained(data, 300)?),
+        ("untrained", Sketcher::untrained(data.dim, 1)),
+    ];
+    for (title, sketcher) in sketchers {
+        for spill in [(0, 0.0), (8, 0.15)] {
+            let directions = if sketcher.is_trained() { SHAPE.directions } else { usize::MAX };
+            let start = Instant::now();
+            let mut index = Index::build(data, 300, sketcher.clone(), Shape { spill, directions, ..SHAPE });
+            (300..n).for_each(|key| index.insert(key as u32));
+            print_index(&format!("grown from 300, {title}, spill {spill:?}"), &index, start);
+            print_coverage("full means", &index, &exhaustive(&index));
+            print_coverage("hubs ranked", &index, &ranked_hubs(&index));
+            print_coverage("walk", &index, &walked(&index, SETTINGS.beam));
+            print_search(&index, SETTINGS);
+        }
+    }
+    Ok(())
+}
+
+fn print_index(title: &str, index: &Index, since: Instant) {
     println!(
-        "  ef {} patience {} z {:.2} beam {} batch {}: recall {:.3} recomputes {:.1} p95 {} pages {:.0}/{} hubs {:.0} late {:.2} [{:.1} ms/query]",
-        s.ef,
-        s.patience,
-        s.z,
-        s.beam,
-        s.batch,
-        f.recall,
-        f.recomputes,
-        f.p95,
-        f.pages,
+        "{title}: {} rows, {} pages, fill {:.3}, {:.1} B/row, {} splits, {} spills, {:.1?}",
+        index.rows(),
         index.pages.len(),
-        f.hubs,
-        f.late,
-        t.elapsed().as_secs_f64() * 1e3 / index.data.truth.len() as f64
+        index.fill(),
+        index.bytes_per_row(),
+        index.splits,
+        index.spills,
+        since.elapsed()
     );
 }
-fn head(tag: &str, i: &Index, t: Instant) {
-    println!(
-        "{tag}: {} rows {} pages fill {:.3} {:.1} B/row splits {} spills {} directions {} [{:.1?}]",
-        i.rows(),
-        i.pages.len(),
-        i.fill(),
-        i.bytes_per_row(),
-        i.splits,
-        i.spills,
-        i.sketcher.directions(),
-        t.elapsed()
-    );
-}
-const S: Settings = Settings { ef: 64, patience: 32, z: 0.35, beam: 24, batch: 4 };
 
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let mode = args[1].as_str();
-    for folder in &args[2..] {
-        let data = Data::open(Path::new(folder), mode.starts_with("grow")).unwrap();
-        println!("# {folder} {mode}");
-        let n = data.len();
-        match mode {
-            "walk" => {
-                let sk = train(&data, n, 52).unwrap();
-                let t = Instant::now();
-                let i = Index::build(&data, n, sk.clone(), Shape { directions: 999, ..SHAPE });
-                head("bulk", &i, t);
-                let mut page_of = vec![0u32; n];
-                for (b, p) in i.pages.iter().enumerate() {
-                    for &k in &p.keys {
-                        page_of[k as usize] = b as u32;
-                    }
-                }
-                let np = i.pages.len();
-                line("exhaustive, full mean", np, &exhaustive(&i));
-                for w in [0.0, 0.05, 0.1, 0.2, 0.3] {
-                    line(&format!("hubs all directions, spread*{w}"), np, &ranked_hubs(&i, w));
-                }
-                for d in [64, 96, 128, 160, 192, 256] {
-                    let i = Index::of_pages(&data, &page_of, sk.clone(), Shape { directions: d, ..SHAPE });
-                    line(
-                        &format!(
-                            "hubs {} directions {:.2} B/row",
-                            i.shape.directions,
-                            (d + 24 * 6 + 20) as f64 * np as f64 / n as f64
-                        ),
-                        np,
-                        &ranked_hubs(&i, 0.0),
-                    );
-                }
-                for l in [8, 12, 16, 24, 32] {
-                    for beam in [4, 16, 64] {
-                        let i = Index::of_pages(&data, &page_of, sk.clone(), Shape { max_links: l, ..SHAPE });
-                        line(&format!("walk {l} links beam {beam}"), np, &walked(&i, beam));
-                    }
-                }
-            }
-            "search" => {
-                let sk = train(&data, n, 52).unwrap();
-                let t = Instant::now();
-                let i = Index::build(&data, n, sk.clone(), SHAPE);
-                head("bulk", &i, t);
-                for (ef, patience) in [(32, 16), (64, 16), (64, 24), (64, 32), (96, 48), (128, 64)] {
-                    for z in [0.0, 0.35, 0.7] {
-                        figures(&i, Settings { ef, patience, z, ..S });
-                    }
-                }
-                for batch in [1, 2, 8, 16] {
-                    figures(&i, Settings { batch, ..S });
-                }
-            }
-            "grow" => {
-                for (n0, sk) in [
-                    (100, train(&data, 100, 52).unwrap()),
-                    (100, train(&data, n, 52).unwrap()),
-                    (100, leann_sketch::Sketcher::untrained(data.dim, 1)),
-                    (n * 6 / 10, train(&data, n * 6 / 10, 52).unwrap()),
-                ] {
-                    for (share, spill) in [
-                        (0.25, (0, 0.0)),
-                        (0.4, (0, 0.0)),
-                        (0.25, (2, 0.02)),
-                        (0.25, (4, 0.05)),
-                        (0.25, (8, 0.2)),
-                    ] {
-                        let t = Instant::now();
-                        let mut i = Index::build(
-                            &data,
-                            n0,
-                            sk.clone(),
-                            Shape {
-                                min_share: share,
-                                spill,
-                                directions: if sk.is_trained() { 160 } else { 999 },
-                                ..SHAPE
-                            },
-                        );
-                        for k in n0..n {
-                            i.insert(k as u32);
-                        }
-                        head(
-                            &format!(
-                                "grown from {n0} trained {} min_share {share} spill {spill:?}",
-                                sk.is_trained()
-                            ),
-                            &i,
-                            t,
-                        );
-                        let np = i.pages.len();
-                        line("exhaustive, full mean", np, &exhaustive(&i));
-                        line("hubs ranked", np, &ranked_hubs(&i, 0.0));
-                        line("walk beam 24", np, &walked(&i, 24));
-                        figures(&i, S);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
+fn print_coverage(title: &str, index: &Index, coverage: &Coverage) {
+    let pages = index.pages.len();
+    let by_pages: Vec<String> = [10, 25, 50, 100, 150, 200]
+        .into_iter()
+        .filter(|read| *read < pages)
+        .map(|read| format!("{read}: {:.3}", coverage.at(read)))
+        .collect();
+    let by_share: Vec<String> = [5, 10, 20, 30, 40]
+        .into_iter()
+        .map(|share| format!("{share}%: {:.3}", coverage.at(pages * share / 100)))
+        .collect();
+    let first = coverage.hubs_read_for_first;
+    println!(
+        "  {title:34} {} | {} | hubs read for the first page {first:.0}",
+        by_pages.join(" "),
+        by_share.join(" ")
+    );
+}
+
+fn print_search(index: &Index, settings: Settings) {
+    let start = Instant::now();
+    let figures = search(index, settings);
+    let Settings { ef, patience, z, beam, batch, top } = settings;
+    println!(
+        "  ef {ef} patience {patience} z {z:.2} beam {beam} batch {batch} top {top}: recall {:.3} recomputes {:.1} \
+         (p95 {}) pages {:.0} of {} hubs {:.0} late {:.2}, {:.1} ms/query",
+        figures.recall,
+        figures.recomputes,
+        figures.p95,
+        figures.pages,
+        index.pages.len(),
+        figures.hubs,
+        figures.late,
+        start.elapsed().as_secs_f64() * 1e3 / index.data.truth.len() as f64
+    );
 }

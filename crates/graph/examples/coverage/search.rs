@@ -1,8 +1,9 @@
 //! Searches over an index in memory, and what they cost.
 
-use leann_graph::{HubMetric, HubWalk, Rerank, RerankOptions, Step};
+use leann_graph::memory::MemoryHubs;
+use leann_graph::{Counters, Hub, HubMetric, HubWalk, Rerank, RerankOptions, Step};
 
-use crate::data::{Data, TOP, dot};
+use crate::data::{Data, dot};
 use crate::index::Index;
 
 /// Which pages hold the true nearest rows, in the order that the walk visits pages.
@@ -19,15 +20,8 @@ impl Coverage {
     }
 }
 
-fn page_of(index: &Index) -> Vec<u32> {
-    let mut page_of = vec![u32::MAX; index.data.len()];
-    for (block, page) in index.pages.iter().enumerate() {
-        for &key in &page.keys {
-            page_of[key as usize] = block as u32;
-        }
-    }
-    page_of
-}
+/// Neighbours whose pages are looked for.
+const COVERED: usize = 10;
 
 fn count(
     data: &Data,
@@ -37,11 +31,11 @@ fn count(
 ) -> Coverage {
     let mut found = vec![0; pages];
     let (mut all, mut read) = (0, 0);
-    for (query, (truth, _)) in data.queries() {
+    for (query, truth) in data.queries() {
         let (order, first) = order(query);
         let mut position = vec![0; pages];
         order.iter().enumerate().for_each(|(i, page)| position[*page as usize] = i);
-        for &row in truth {
+        for &(row, _) in truth.iter().take(COVERED) {
             all += 1;
             if page_of[row as usize] != u32::MAX {
                 found[position[page_of[row as usize] as usize]] += 1;
@@ -66,7 +60,7 @@ pub fn exhaustive(index: &Index) -> Coverage {
             mean
         })
         .collect();
-    count(data, &page_of(index), means.len(), |query| {
+    count(data, &index.page_of(), means.len(), |query| {
         let mut ranked: Vec<(f32, u32)> =
             means.iter().enumerate().map(|(page, mean)| (dot(query, mean), page as u32)).collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -74,15 +68,12 @@ pub fn exhaustive(index: &Index) -> Coverage {
     })
 }
 
-/// Pages ranked over all hubs as stored, with `weight` times the spread added.
-pub fn ranked_hubs(index: &Index, weight: f32) -> Coverage {
-    let hubs: Vec<_> = index.hubs.slots.iter().flatten().collect();
-    count(index.data, &page_of(index), index.pages.len(), |query| {
+/// Pages in the order of all hubs' scores.
+pub fn ranked_hubs(index: &Index) -> Coverage {
+    count(index.data, &index.page_of(), index.pages.len(), |query| {
         let target = index.sketcher.query(query).projected().to_vec();
-        let mut ranked: Vec<(f32, u32)> = hubs
-            .iter()
-            .map(|hub| (HubMetric::Search.score(&target, hub) + weight * hub.spread, hub.node_page.block))
-            .collect();
+        let score = |hub: &Hub| (HubMetric::Search.score(&target, hub), hub.node_page.block);
+        let mut ranked: Vec<(f32, u32)> = index.hubs.slots.iter().flatten().map(score).collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
         (ranked.into_iter().map(|(_, page)| page).collect(), 0)
     })
@@ -91,7 +82,7 @@ pub fn ranked_hubs(index: &Index, weight: f32) -> Coverage {
 /// Pages in the order of the walk.
 pub fn walked(index: &Index, beam: usize) -> Coverage {
     let mut hubs = index.hubs.clone();
-    count(index.data, &page_of(index), index.pages.len(), |query| {
+    count(index.data, &index.page_of(), index.pages.len(), |query| {
         let target = index.sketcher.query(query).projected()[..index.shape.directions].to_vec();
         let mut walk = HubWalk::new(target, HubMetric::Search, beam);
         let mut order = Vec::new();
@@ -113,8 +104,11 @@ pub struct Settings {
     pub z: f32,
     pub beam: usize,
     pub batch: usize,
+    /// Rows asked for.
+    pub top: usize,
 }
 
+/// Means over the queries.
 #[derive(Default, Debug)]
 pub struct Figures {
     pub recall: f64,
@@ -131,48 +125,58 @@ pub fn search(index: &Index, settings: Settings) -> Figures {
     let mut figures = Figures::default();
     let mut costs = Vec::new();
     let queries = index.data.truth.len() as f64;
-    for (query, (_, last)) in index.data.queries() {
-        let sketch_query = index.sketcher.query(query);
-        let target = sketch_query.projected()[..index.shape.directions].to_vec();
-        let mut walk = HubWalk::new(target, HubMetric::Search, settings.beam);
-        let Settings { ef, patience, z, .. } = settings;
-        let mut rerank = Rerank::new(RerankOptions { z, max_recompute: 0, relaxed: false, ef, patience });
-        let mut estimates = Vec::new();
-        let (mut emitted, mut right) = (0, 0);
-        while emitted < TOP {
-            match rerank.next_step() {
-                Step::Emit(_, similarity) => {
-                    emitted += 1;
-                    right += usize::from(similarity.is_some_and(|similarity| similarity >= last - 1e-6));
-                }
-                Step::Recompute => {
-                    for key in rerank.take_batch(settings.batch) {
-                        rerank.give(key, dot(query, index.data.row(key)));
-                    }
-                }
-                Step::Walk => match walk.next(&mut hubs) {
-                    Ok(Some((_, page, _))) => {
-                        let page = &index.pages[page.block as usize];
-                        estimates.clear();
-                        sketch_query.score(&page.sketches, &mut estimates);
-                        rerank.add_page(
-                            page.keys.iter().zip(&estimates).map(|(key, e)| (*key, e.similarity, e.error)),
-                        );
-                    }
-                    _ => rerank.walk_exhausted(),
-                },
-                Step::Done => break,
-            }
-        }
-        let counters = rerank.counters();
+    for (query, truth) in index.data.queries() {
+        let last =
+            truth.get(settings.top.min(truth.len()).saturating_sub(1)).map_or(f32::NEG_INFINITY, |row| row.1);
+        let (similarities, counters, hubs_read) = search_one(index, &mut hubs, query, settings);
+        let right = similarities.iter().filter(|similarity| **similarity >= last - 1e-6).count();
         costs.push(counters.recomputed);
-        figures.recall += right as f64 / TOP as f64 / queries;
+        figures.recall += right as f64 / settings.top as f64 / queries;
         figures.recomputes += counters.recomputed as f64 / queries;
         figures.pages += counters.pages as f64 / queries;
-        figures.hubs += walk.hubs_read() as f64 / queries;
+        figures.hubs += hubs_read as f64 / queries;
         figures.late += counters.late as f64 / queries;
     }
     costs.sort_unstable();
-    figures.p95 = costs[costs.len() * 95 / 100];
+    figures.p95 = costs.get(costs.len() * 95 / 100).copied().unwrap_or(0);
     figures
+}
+
+/// Similarities of the rows that came out, and what they cost.
+fn search_one(
+    index: &Index,
+    hubs: &mut MemoryHubs,
+    query: &[f32],
+    settings: Settings,
+) -> (Vec<f32>, Counters, usize) {
+    let sketch_query = index.sketcher.query(query);
+    let target = sketch_query.projected()[..index.shape.directions].to_vec();
+    let mut walk = HubWalk::new(target, HubMetric::Search, settings.beam);
+    let Settings { ef, patience, z, .. } = settings;
+    let mut rerank = Rerank::new(RerankOptions { z, max_recompute: 0, relaxed: false, ef, patience });
+    let mut estimates = Vec::new();
+    let mut out = Vec::new();
+    while out.len() < settings.top {
+        match rerank.next_step() {
+            Step::Emit(_, similarity) => out.extend(similarity),
+            Step::Recompute => {
+                for key in rerank.take_batch(settings.batch) {
+                    rerank.give(key, dot(query, index.data.row(key)));
+                }
+            }
+            Step::Walk => match walk.next(hubs) {
+                Ok(Some((_, page, _))) => {
+                    let page = &index.pages[page.block as usize];
+                    estimates.clear();
+                    sketch_query.score(&page.sketches, &mut estimates);
+                    let scored = page.keys.iter().zip(&estimates);
+                    rerank.add_page(scored.map(|(key, e)| (*key, e.similarity, e.error)));
+                }
+                Ok(None) => rerank.walk_exhausted(),
+                Err(never) => match never {},
+            },
+            Step::Done => break,
+        }
+    }
+    (out, rerank.counters(), walk.hubs_read())
 }

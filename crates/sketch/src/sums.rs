@@ -1,0 +1,268 @@
+//! The inner loop of scoring: for each direction find its state in the bits of a sketch, look its value up, and add it to three sums.
+//!
+//! Portable code, and the same eight or sixteen directions at a time with AVX2 and AVX-512 where the processor has them (found out when a
+//! query is made). Measured per sketch of 50 bytes with 220 directions: see docs.
+
+use crate::trellis::{PADDING, STATE_MASK, Window, tables};
+
+/// Directions are padded to a multiple of this with ones that add nothing.
+const LANES: usize = 16;
+
+/// What a direction's value adds to each sum, and where the value is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    pub(crate) window: Window,
+    /// Where the direction's table starts.
+    pub(crate) table: usize,
+    /// Factor of the value in the inner product with the query.
+    pub(crate) query: f32,
+    /// Factor of the value's square in the squared length.
+    pub(crate) squared: f32,
+    /// Factor of the value in the inner product with the mean.
+    pub(crate) mean: f32,
+}
+
+/// The sums that a sketch is judged by.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Sums {
+    pub(crate) query: f32,
+    pub(crate) squared: f32,
+    pub(crate) mean: f32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Terms in the form that vector registers are loaded from. All vectors have the same length, a multiple of [`LANES`].
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    offsets: Vec<i32>,
+    shifts: Vec<i32>,
+    starts: Vec<i32>,
+    query: Vec<f32>,
+    squared: Vec<f32>,
+    mean: Vec<f32>,
+    /// Length of a sketch with its padding; every offset is at most this minus [`PADDING`].
+    padded_bytes: usize,
+    kernel: Kernel,
+}
+
+impl Terms {
+    /// # Panics
+    ///
+    /// If a term lies outside the sketch or the tables: the vector code relies on it.
+    pub(crate) fn new(terms: impl Iterator<Item = Term>, sketch_bytes: usize) -> Terms {
+        let mut out = Terms {
+            offsets: Vec::new(),
+            shifts: Vec::new(),
+            starts: Vec::new(),
+            query: Vec::new(),
+            squared: Vec::new(),
+            mean: Vec::new(),
+            padded_bytes: sketch_bytes + PADDING,
+            kernel: fastest(),
+        };
+        for term in terms {
+            assert!(usize::from(term.window.offset) <= sketch_bytes, "a window lies within the sketch");
+            assert!(term.table + (STATE_MASK as usize) < tables().len(), "a table lies within the tables");
+            out.offsets.push(i32::from(term.window.offset));
+            out.shifts.push(i32::from(term.window.shift));
+            out.starts.push(term.table as i32);
+            out.query.push(term.query);
+            out.squared.push(term.squared);
+            out.mean.push(term.mean);
+        }
+        let length = out.offsets.len().next_multiple_of(LANES);
+        for integers in [&mut out.offsets, &mut out.shifts, &mut out.starts] {
+            integers.resize(length, 0);
+        }
+        for factors in [&mut out.query, &mut out.squared, &mut out.mean] {
+            factors.resize(length, 0.0);
+        }
+        out
+    }
+
+    pub(crate) fn padded_bytes(&self) -> usize {
+        self.padded_bytes
+    }
+
+    /// The sums for a sketch, which is followed by [`PADDING`] bytes of any value.
+    ///
+    /// # Panics
+    ///
+    /// If `padded` is not [`Terms::padded_bytes`] long.
+    pub(crate) fn sums(&self, padded: &[u8]) -> Sums {
+        assert_eq!(padded.len(), self.padded_bytes, "a sketch and its padding");
+        match self.kernel {
+            Kernel::Portable => self.sums_portable(padded),
+            // SAFETY: `fastest` chose the kernel because this processor has its instructions.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => unsafe { self.sums_avx2(padded) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => unsafe { self.sums_avx512(padded) },
+        }
+    }
+
+    fn sums_portable(&self, padded: &[u8]) -> Sums {
+        let tables = tables();
+        let mut sums = Sums::default();
+        for i in 0..self.offsets.len() {
+            let window = Window { offset: self.offsets[i] as u16, shift: self.shifts[i] as u8 };
+            let value = tables[self.starts[i] as usize + window.state(padded)];
+            sums.query += self.query[i] * value;
+            sums.squared += self.squared[i] * value * value;
+            sums.mean += self.mean[i] * value;
+        }
+        sums
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn sums_avx2(&self, padded: &[u8]) -> Sums {
+        use std::arch::x86_64::*;
+        // Reverses the bytes of each 32-bit word: windows are read big-endian.
+        let reverse = _mm256_set_epi64x(
+            0x0c0d_0e0f_0809_0a0b,
+            0x0405_0607_0001_0203,
+            0x0c0d_0e0f_0809_0a0b,
+            0x0405_0607_0001_0203,
+        );
+        let mask = _mm256_set1_epi32(STATE_MASK as i32);
+        let tables = tables();
+        let (mut query, mut squared, mut mean) =
+            (_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps());
+        for i in (0..self.offsets.len()).step_by(8) {
+            // SAFETY: all vectors of `self` have the same length, a multiple of 16, so that eight values at `i` exist. `new` has seen that every
+            // offset + 4 is at most `padded_bytes`, which is the length of `padded`, and that every start + 1023 is inside the tables; lanes
+            // that pad the vectors have offset and start 0, and `padded` has at least four bytes.
+            unsafe {
+                let offsets = _mm256_loadu_si256(self.offsets.as_ptr().add(i).cast());
+                let shifts = _mm256_loadu_si256(self.shifts.as_ptr().add(i).cast());
+                let starts = _mm256_loadu_si256(self.starts.as_ptr().add(i).cast());
+                let words = _mm256_i32gather_epi32::<1>(padded.as_ptr().cast(), offsets);
+                let words = _mm256_srlv_epi32(_mm256_shuffle_epi8(words, reverse), shifts);
+                let places = _mm256_add_epi32(_mm256_and_si256(words, mask), starts);
+                let values = _mm256_i32gather_ps::<4>(tables.as_ptr(), places);
+                query = _mm256_fmadd_ps(values, _mm256_loadu_ps(self.query.as_ptr().add(i)), query);
+                mean = _mm256_fmadd_ps(values, _mm256_loadu_ps(self.mean.as_ptr().add(i)), mean);
+                let squares = _mm256_mul_ps(values, values);
+                squared = _mm256_fmadd_ps(squares, _mm256_loadu_ps(self.squared.as_ptr().add(i)), squared);
+            }
+        }
+        let total = |lanes: __m256| {
+            let mut out = [0f32; 8];
+            // SAFETY: `out` holds the eight values of a register.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), lanes) };
+            out.iter().sum::<f32>()
+        };
+        Sums { query: total(query), squared: total(squared), mean: total(mean) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn sums_avx512(&self, padded: &[u8]) -> Sums {
+        use std::arch::x86_64::*;
+        let reverse = _mm512_set4_epi32(0x0c0d_0e0f, 0x0809_0a0b, 0x0405_0607, 0x0001_0203);
+        let mask = _mm512_set1_epi32(STATE_MASK as i32);
+        let tables = tables();
+        let (mut query, mut squared, mut mean) =
+            (_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps());
+        for i in (0..self.offsets.len()).step_by(16) {
+            // SAFETY: as in `sums_avx2`, sixteen values at a time.
+            unsafe {
+                let offsets = _mm512_loadu_si512(self.offsets.as_ptr().add(i).cast());
+                let shifts = _mm512_loadu_si512(self.shifts.as_ptr().add(i).cast());
+                let starts = _mm512_loadu_si512(self.starts.as_ptr().add(i).cast());
+                let words = _mm512_i32gather_epi32::<1>(offsets, padded.as_ptr().cast());
+                let words = _mm512_srlv_epi32(_mm512_shuffle_epi8(words, reverse), shifts);
+                let places = _mm512_add_epi32(_mm512_and_si512(words, mask), starts);
+                let values = _mm512_i32gather_ps::<4>(places, tables.as_ptr().cast());
+                query = _mm512_fmadd_ps(values, _mm512_loadu_ps(self.query.as_ptr().add(i)), query);
+                mean = _mm512_fmadd_ps(values, _mm512_loadu_ps(self.mean.as_ptr().add(i)), mean);
+                let squares = _mm512_mul_ps(values, values);
+                squared = _mm512_fmadd_ps(squares, _mm512_loadu_ps(self.squared.as_ptr().add(i)), squared);
+            }
+        }
+        Sums {
+            query: _mm512_reduce_add_ps(query),
+            squared: _mm512_reduce_add_ps(squared),
+            mean: _mm512_reduce_add_ps(mean),
+        }
+    }
+}
+
+fn fastest() -> Kernel {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            return Kernel::Avx512;
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return Kernel::Avx2;
+        }
+    }
+    Kernel::Portable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trellis::{self, MAX_WIDTH};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_kernel_gives_the_portable_sums(
+            widths in prop::collection::vec(1u8..=MAX_WIDTH, 0..300),
+            bytes in prop::collection::vec(any::<u8>(), 300),
+            seed in any::<u64>(),
+        ) {
+            let sketch_bytes = trellis::bits(&widths).div_ceil(8);
+            let mut random = crate::random::Random::new(seed);
+            let mut factor = || (random.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
+            let term = |(window, width): (Window, &u8)| Term {
+                window,
+                table: trellis::table_start(*width),
+                query: factor(),
+                squared: factor(),
+                mean: factor(),
+            };
+            let mut terms = Terms::new(trellis::windows(&widths).into_iter().zip(&widths).map(term), sketch_bytes);
+            let padded = &bytes[..terms.padded_bytes()];
+            let expected = terms.sums_portable(padded);
+            let mut kernels = vec![Kernel::Portable];
+            #[cfg(target_arch = "x86_64")]
+            {
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    kernels.push(Kernel::Avx2);
+                }
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+                    kernels.push(Kernel::Avx512);
+                }
+            }
+            for kernel in kernels {
+                terms.kernel = kernel;
+                let got = terms.sums(padded);
+                for (got, expected) in
+                    [(got.query, expected.query), (got.squared, expected.squared), (got.mean, expected.mean)]
+                {
+                    prop_assert!((got - expected).abs() < 1e-3, "{kernel:?}: {got} for {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "within the sketch")]
+    fn a_window_outside_the_sketch_is_refused() {
+        let window = Window { offset: 9, shift: 0 };
+        Terms::new([Term { window, table: 0, query: 0.0, squared: 0.0, mean: 0.0 }].into_iter(), 8);
+    }
+}
