@@ -286,7 +286,8 @@ mod tests {
         for (name, value) in [
             ("ef_search", "0"),
             ("ef_search", "10001"),
-            ("patience", "0"),
+            ("patience", "-1"),
+            ("expected_rows", "0"),
             ("rerank_z", "-4.5"),
             ("rerank_z", "9"),
             ("max_recompute", "-1"),

@@ -32,9 +32,14 @@ pub enum ExecutionProvider {
 /// cpu_operator_cost (0.0025 by default), comes to the same.
 const RECOMPUTE_COST: f64 = 250.0;
 
+/// Patience by default: this fraction of the index's blocks, within these bounds.
+const AUTO_PATIENCE_SHARE: u32 = 6;
+const AUTO_PATIENCE: (u32, u32) = (12, 64);
+
 static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(64);
-static PATIENCE: GucSetting<i32> = GucSetting::<i32>::new(32);
-static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.0);
+static PATIENCE: GucSetting<i32> = GucSetting::<i32>::new(0);
+static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.5);
+static EXPECTED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10);
 static MAX_RECOMPUTE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RECOMPUTE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(4);
 static ITERATIVE_SCAN: GucSetting<IterativeScan> =
@@ -54,14 +59,24 @@ pub fn ef_search() -> usize {
     EF_SEARCH.get() as usize
 }
 
-/// Node pages in a row without a new candidate that end the walk.
-pub fn patience() -> usize {
-    PATIENCE.get() as usize
+/// Node pages in a row without a new candidate that end the walk of an index of so many blocks: the setting, or a share of
+/// them. A small index ranks its few pages well and should not be read whole; in a large one the pages that still
+/// hold one of the nearest rows lie farther down the ranking, but not in proportion to its size.
+pub fn patience(index_blocks: u32) -> usize {
+    match PATIENCE.get() {
+        0 => (index_blocks / AUTO_PATIENCE_SHARE).clamp(AUTO_PATIENCE.0, AUTO_PATIENCE.1) as usize,
+        pages => pages as usize,
+    }
 }
 
-/// Standard errors taken off an estimated distance before rows are put in order.
+/// How sure a scan is before it returns rows, in standard deviations.
 pub fn rerank_z() -> f64 {
     RERANK_Z.get()
+}
+
+/// Rows that a scan decides on together.
+pub fn expected_rows() -> usize {
+    EXPECTED_ROWS.get() as usize
 }
 
 /// Most recomputes of one scan; 0 is no cap.
@@ -160,18 +175,29 @@ fn search_settings() {
     GucRegistry::define_int_guc(
         c"leann.patience",
         c"Sets after how many node pages in a row that bring no new candidate a walk ends.",
-        c"Higher values find more of the nearest rows and read more node pages.",
+        c"Higher values find more of the nearest rows and read more node pages. 0 chooses by the size of the index.",
         &PATIENCE,
-        1,
+        0,
         10_000,
         Userset,
         none,
     );
     GucRegistry::define_float_guc(
         c"leann.rerank_z",
-        c"Sets how many standard errors nearer than estimated a row is taken to be when rows are put in order.",
-        c"Higher values recompute more rows and miss fewer; negative values recompute fewer.",
+        c"Sets how sure a scan is, in standard deviations, that no nearer row is left before it returns rows.",
+        c"Rows are returned once fewer of them are expected to be missed than the share of a normal distribution beyond \
+          this value. Higher values recompute more rows and miss fewer.",
         &RERANK_Z, -4.0, 8.0, Userset, none,
+    );
+    GucRegistry::define_int_guc(
+        c"leann.expected_rows",
+        c"Sets how many rows an index scan decides on together.",
+        c"About the usual LIMIT: a query for fewer rows pays for so many, and one for more proceeds in such steps.",
+        &EXPECTED_ROWS,
+        1,
+        1000,
+        Userset,
+        none,
     );
     GucRegistry::define_int_guc(
         c"leann.max_recompute",

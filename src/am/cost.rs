@@ -52,7 +52,7 @@ fn estimate(rows: f64, index_pages: u32) -> Estimate {
     let recompute = guc::recompute_cost();
     let rows = rows.max(1.0);
     // The walk reads until `patience` pages brought nothing; about as many bring something.
-    let pages = f64::from(index_pages).min(2.0 * guc::patience() as f64 + 8.0);
+    let pages = f64::from(index_pages).min(2.0 * guc::patience(index_pages) as f64 + 8.0);
     let scored = rows * pages / f64::from(index_pages.max(1));
     let first = EXTRA_RECOMPUTES.min(rows) * recompute;
     let startup = pages * page_cost + scored * operator_cost + first;

@@ -43,10 +43,11 @@ impl OrderedScan {
         let target = sketch_query.projected()[..centre_len].to_vec();
         let rerank = Rerank::new(RerankOptions {
             z: guc::rerank_z() as f32,
+            horizon: guc::expected_rows(),
             max_recompute: guc::max_recompute(),
             relaxed: guc::iterative_scan() == IterativeScan::RelaxedOrder,
             ef: guc::ef_search(),
-            patience: guc::patience(),
+            patience: guc::patience(index.rel.blocks()),
         });
         stats::publish(&stats);
         OrderedScan {

@@ -7,7 +7,7 @@ use leann_graph::{Counters, Rerank, RerankOptions, Step};
 use proptest::prelude::*;
 
 const OPTIONS: RerankOptions =
-    RerankOptions { z: 0.5, max_recompute: 0, relaxed: false, ef: 16, patience: 4 };
+    RerankOptions { z: 1.5, horizon: 10, max_recompute: 0, relaxed: false, ef: 16, patience: 4 };
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -94,7 +94,7 @@ fn finds_the_best_with_few_recomputes() {
     let (mut right, mut recomputed) = (0, 0);
     for seed in 0..50 {
         let pages = corpus(30, 100, seed);
-        let run = run(&pages, RerankOptions { z: 1.7, ..OPTIONS }, 4, &HashSet::new(), 10);
+        let run = run(&pages, RerankOptions { z: 2.0, ..OPTIONS }, 4, &HashSet::new(), 10);
         let mut all: Vec<Node> = pages.concat();
         all.sort_by(|a, b| b.exact.total_cmp(&a.exact));
         let best: HashSet<u32> = all[..10].iter().map(|node| node.key).collect();
@@ -154,15 +154,48 @@ fn equal_rows_all_come_out() {
 }
 
 #[test]
+fn equal_rows_are_not_all_recomputed() {
+    let mut noise = noise(6);
+    let mut node = |key| Node { key, exact: 0.7 + 4e-7 * noise(), estimate: 0.69, error: 0.02 };
+    let pages: Vec<Vec<Node>> =
+        (0..100).map(|page| (0..100).map(|row| node(page * 100 + row)).collect()).collect();
+    let run = run(&pages, OPTIONS, 4, &HashSet::new(), 10);
+    assert_eq!(run.emitted.len(), 10);
+    assert!(run.counters.recomputed < 50, "{:?}", run.counters);
+}
+
+#[test]
+fn what_estimates_are_off_alike_is_learnt() {
+    // All estimates of a query are two errors too low, or too high.
+    for off in [-0.06, 0.06] {
+        let (mut found, mut recomputed) = (0, (0, 0));
+        for seed in 0..40 {
+            let pages = corpus(30, 100, seed);
+            let mut biased = pages.clone();
+            biased.iter_mut().flatten().for_each(|node| node.estimate += off);
+            let straight = run(&pages, OPTIONS, 4, &HashSet::new(), 10);
+            let biased = run(&biased, OPTIONS, 4, &HashSet::new(), 10);
+            found += biased.emitted.iter().filter(|row| straight.emitted.contains(row)).count();
+            recomputed.0 += straight.counters.recomputed;
+            recomputed.1 += biased.counters.recomputed;
+        }
+        println!("{off}: {found} of 400 with {} instead of {}", recomputed.1, recomputed.0);
+        assert!(found >= 350, "{off}: {found} of 400");
+        assert!(recomputed.1 < 2 * recomputed.0, "{off}: {recomputed:?}");
+    }
+}
+
+#[test]
 fn a_late_row_is_dropped_and_widens_z() {
     // The second row is far better than it looks.
     let node = |key, exact, estimate| Node { key, exact, estimate, error: 0.01 };
     let pages = vec![vec![node(1, 0.5, 0.5), node(2, 0.9, 0.4), node(3, 0.3, 0.3)]];
-    let strict = run(&pages, OPTIONS, 1, &HashSet::new(), 10);
+    let options = RerankOptions { horizon: 1, ..OPTIONS };
+    let strict = run(&pages, options, 1, &HashSet::new(), 10);
     assert_eq!(strict.emitted.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(strict.counters.late, 1);
-    assert!(strict.z > OPTIONS.z);
-    let relaxed = run(&pages, RerankOptions { relaxed: true, ..OPTIONS }, 1, &HashSet::new(), 10);
+    assert!(strict.z > options.z);
+    let relaxed = run(&pages, RerankOptions { relaxed: true, ..options }, 1, &HashSet::new(), 10);
     assert_eq!(relaxed.emitted.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(relaxed.counters.late, 1);
 }
@@ -255,11 +288,12 @@ proptest! {
         ef in 0usize..20,
         patience in 0usize..5,
         batch in 1usize..9,
+        horizon in 0usize..20,
         cap in prop_oneof![Just(0usize), 1usize..40],
         relaxed in any::<bool>(),
         hidden in proptest::collection::hash_set(0u32..300, 0..60),
     ) {
-        let options = RerankOptions { z, max_recompute: cap, relaxed, ef, patience };
+        let options = RerankOptions { z, horizon, max_recompute: cap, relaxed, ef, patience };
         let run = run(&pages, options, batch, &hidden, usize::MAX);
         let keys: HashSet<u32> = pages.iter().flatten().map(|node| node.key).collect();
         let emitted: HashSet<u32> = run.emitted.iter().map(|row| row.0).collect();

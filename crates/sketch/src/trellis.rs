@@ -49,37 +49,18 @@ pub(crate) fn encode(targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16>
 fn encode_with(tables: &[f32], targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16> {
     #[cfg(target_arch = "x86_64")]
     {
-        if has_avx512() {
-            // SAFETY: the processor has the instructions; the code is the portable one.
-            return unsafe { viterbi_avx512(tables, targets, scales, widths) };
-        }
         if is_x86_feature_detected!("avx2") {
-            // SAFETY: as above.
+            // SAFETY: the processor has the instructions; the code is the portable one.
             return unsafe { viterbi_avx2(tables, targets, scales, widths) };
         }
     }
     viterbi(tables, targets, scales, widths)
 }
 
-#[cfg(target_arch = "x86_64")]
-fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-}
-
 /// [`viterbi`], compiled for wider registers; the results are the same to the bit.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn viterbi_avx2(tables: &[f32], targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16> {
-    viterbi(tables, targets, scales, widths)
-}
-
-/// [`viterbi`], compiled for wider registers; the results are the same to the bit.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn viterbi_avx512(tables: &[f32], targets: &[f32], scales: &[f32], widths: &[u8]) -> Vec<u16> {
     viterbi(tables, targets, scales, widths)
 }
 
@@ -302,10 +283,6 @@ mod tests {
                 if is_x86_feature_detected!("avx2") {
                     // SAFETY: the processor has the instructions.
                     prop_assert_eq!(&unsafe { viterbi_avx2(tables(), &targets, &scales, &widths) }, &expected);
-                }
-                if has_avx512() {
-                    // SAFETY: the processor has the instructions.
-                    prop_assert_eq!(&unsafe { viterbi_avx512(tables(), &targets, &scales, &widths) }, &expected);
                 }
             }
             prop_assert_eq!(encode(&targets, &scales, &widths), expected);

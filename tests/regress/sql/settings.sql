@@ -6,7 +6,7 @@ SELECT name FROM pg_settings WHERE name LIKE 'leann.%' AND (short_desc = '' OR s
 \set SHOW_CONTEXT never
 SET leann.ef_search = 0; \echo :SQLSTATE
 SET leann.ef_search = 10001; \echo :SQLSTATE
-SET leann.patience = 0; \echo :SQLSTATE
+SET leann.patience = -1; \echo :SQLSTATE
 SET leann.rerank_z = -4.5; \echo :SQLSTATE
 SET leann.rerank_z = 'high'; \echo :SQLSTATE
 SET leann.max_recompute = -1; \echo :SQLSTATE

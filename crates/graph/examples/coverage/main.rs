@@ -27,7 +27,7 @@ const SHAPE: Shape = Shape {
     min_share: 0.25,
     spill: (0, 0.0),
 };
-const SETTINGS: Settings = Settings { ef: 64, patience: 24, z: 0.35, beam: 8, batch: 4, top: 10 };
+const SETTINGS: Settings = Settings { ef: 64, patience: 24, z: 1.5, beam: 8, batch: 4, top: 10 };
 
 fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
