@@ -15,7 +15,7 @@ pub const MIN_TRAINING_ROWS: usize = 64;
 
 /// Bytes of basis that a table may spend per row, and the directions it may have in any case: parameters are a fixed cost, which a
 /// small table feels.
-const BASIS_BYTES_PER_ROW: usize = 8;
+const BASIS_BYTES_PER_ROW: usize = 7;
 const MIN_DIRECTIONS: usize = 128;
 /// The multiplications that the covariance may take; more rows than that are left out.
 const COVARIANCE_WORK: usize = 10_000_000_000;
