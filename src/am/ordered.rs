@@ -112,7 +112,7 @@ impl OrderedScan {
             return false;
         }
         self.estimates.clear();
-        self.sketch_query.score(nodes.sketches(), &mut self.estimates);
+        self.sketch_query.score_above(self.rerank.floor(), nodes.sketches(), &mut self.estimates);
         let scored =
             nodes.heap_pointers().zip(&self.estimates).map(|(pointer, e)| (pointer, e.similarity, e.error));
         self.rerank.add_page(scored);

@@ -283,6 +283,14 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
         self.pages_without >= self.options.patience
     }
 
+    /// Nodes below this are not among the best `ef`.
+    pub fn floor(&self) -> f32 {
+        match self.best.peek() {
+            Some(Reverse(worst)) if self.best.len() >= self.options.ef => worst.get(),
+            _ => f32::NEG_INFINITY,
+        }
+    }
+
     /// There are no more pages.
     pub fn walk_exhausted(&mut self) {
         self.exhausted = true;

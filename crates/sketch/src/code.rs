@@ -104,6 +104,12 @@ impl Code {
         &self.norm
     }
 
+    /// The variance of each decoded coordinate, before it is scaled: what is not lost in coding.
+    pub(crate) fn variances(&self) -> impl Iterator<Item = f32> + '_ {
+        let kept = |width: &u8| 1.0 - trellis::LEFT[usize::from(*width)] as f32;
+        self.spreads.iter().zip(&self.widths).map(move |(spread, width)| spread * spread * kept(width))
+    }
+
     /// Writes the sketch of a row's coordinates.
     pub(crate) fn encode(&self, coordinates: &[f32], out: &mut [u8]) {
         assert_eq!(out.len(), self.sketch_bytes, "a sketch has a fixed length");

@@ -100,6 +100,34 @@ fn errors_are_standard_errors() {
 }
 
 #[test]
+fn what_is_hopeless_is_not_looked_at_closely() {
+    let sketcher = trained(26);
+    let rows = rows(5000, DIM, 1).split_off(3000 * DIM);
+    let sketches = encode_all(&sketcher, &rows);
+    let (mut coarse, mut misjudged, mut all) = (0, 0, 0);
+    for query in rows.chunks_exact(DIM).take(50) {
+        let query = sketcher.query(query);
+        let (mut close, mut above) = (Vec::new(), Vec::new());
+        query.score(&sketches, &mut close);
+        let mut best: Vec<f32> = close.iter().map(|estimate| estimate.similarity).collect();
+        best.sort_by(|a, b| b.total_cmp(a));
+        let floor = best[20];
+        query.score_above(floor, &sketches, &mut above);
+        assert_eq!(close.len(), above.len());
+        for (close, above) in close.iter().zip(&above).filter(|(close, above)| close != above) {
+            assert!(above.similarity < floor && above.error > 0.0);
+            coarse += 1;
+            misjudged += usize::from(close.similarity > floor);
+        }
+        all += close.len();
+    }
+    println!("{coarse} of {all} looked at coarsely, {misjudged} of them wrongly");
+    assert!(coarse > all / 2, "{coarse} of {all}");
+    // At most one in twenty of those above the floor.
+    assert!(misjudged <= 50, "{misjudged}");
+}
+
+#[test]
 fn rows_unlike_the_corpus_get_larger_errors() {
     // A few bits for the corpus's leading directions say little of a row that lies in the others, and the sketch should know.
     let sketcher = trained(14);
