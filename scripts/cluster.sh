@@ -10,6 +10,8 @@
 #     scripts/cluster.sh remove DIR                    stops it and deletes DIR
 #     scripts/cluster.sh env    DIR                    the `export` lines of a running cluster
 #     scripts/cluster.sh log    DIR                    the path of the server's log
+#     scripts/cluster.sh clone  DIR FROM               a standby of the running cluster FROM, by pg_basebackup, not started
+#     scripts/cluster.sh promote DIR                   makes a standby a primary
 #     scripts/cluster.sh readable DIR PATH             PATH, or the copy of it that the server can read
 #
 # DIR holds data/, log and the socket. When the server's user (scripts/common.sh) cannot enter DIR, as below /root, or
@@ -141,6 +143,18 @@ cluster_end() {
     cluster_remove "$CLUSTER_TEMPORARY"
 }
 
+# cluster_clone DIR FROM: a base backup of a running cluster that follows it once started.
+cluster_clone() {
+    local base
+    base=$(cluster_place "$1")
+    as_server "$PG_BIN/pg_basebackup" -h "$(cluster_base "$2")" -p "$CLUSTER_PORT" -U postgres -D "$base/data" \
+        --write-recovery-conf --checkpoint=fast --no-sync
+}
+
+cluster_promote() {
+    as_server "$PG_BIN/pg_ctl" -D "$(cluster_base "$1")/data" -w -t 60 promote >/dev/null
+}
+
 # A copy of PATH that the server can read, or PATH itself where it can already.
 cluster_readable() {
     local copy
@@ -157,7 +171,7 @@ cluster_readable() {
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     command=${1:-}
     dir=${2:-}
-    [ -n "$dir" ] || { sed -n '2,17p' "$0" | sed -E 's/^# ?//'; exit 2; }
+    [ -n "$dir" ] || { sed -n '2,19p' "$0" | sed -E 's/^# ?//'; exit 2; }
     shift 2
     need_postgres
     case $command in
@@ -168,6 +182,8 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
         remove) cluster_remove "$dir" ;;
         log) cluster_log "$dir" ;;
         readable) cluster_readable "$dir" "$1" ;;
+        clone) cluster_clone "$dir" "$1" ;;
+        promote) cluster_promote "$dir" ;;
         *) die "unknown command: $command" ;;
     esac
     case $command in

@@ -176,12 +176,14 @@ class Session:
 
 class Cluster:
     """A private cluster (scripts/cluster.sh). Without `directory` it is a temporary one, removed at the end; then fsync is
-    off, which a killed process survives (the kernel still has the writes)."""
+    off, which a killed process survives (the kernel still has the writes). With `standby_of` it follows that cluster."""
 
-    def __init__(self, *settings, directory=None):
+    def __init__(self, *settings, directory=None, standby_of=None):
         self.temporary = directory is None
         self.directory = str(directory or tempfile.mkdtemp(prefix="leann-test.", dir="/tmp"))
         self.settings = (["fsync=off"] if self.temporary else []) + list(settings)
+        if standby_of:
+            self._call("clone", standby_of.directory)
         self.start()
 
     def _call(self, command, *args):
@@ -199,6 +201,9 @@ class Cluster:
 
     def kill(self):
         self._call("kill")
+
+    def promote(self):
+        self._call("promote")
 
     def remove(self):
         self._call("remove")
