@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""What the real model costs in each of many backends: little memory of their own, since its weights are shared."""
+
+import gzip
+import re
+
+from common import ROOT, check, main, real_cluster
+
+BACKENDS = 10
+PRIVATE_LIMIT = 25  # MB that a backend may hold beyond a plain one
+ROWS = 60
+
+
+def memory(pid):
+    """Megabytes of a process: private, and its share of what is shared (PSS)."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        text = file.read()
+    kilobytes = lambda name: sum(int(size) for size in re.findall(rf"^{name}:\s+(\d+) kB", text, flags=re.M))  # noqa: E731
+    return (kilobytes("Private_Clean") + kilobytes("Private_Dirty")) / 1024, kilobytes("Pss") / 1024
+
+
+def many_backends():
+    with real_cluster("leann.threads=1") as cluster, cluster.session() as first:
+        first.run("CREATE TABLE docs (id text, title text, body text)")
+        with gzip.open(ROOT / "samples" / "scifact" / "corpus.tsv.gz", "rt", encoding="utf-8") as file:
+            first.copy_in("docs", [line.rstrip("\n").split("\t") for line, _ in zip(file, range(ROWS))], escaped=True)
+        first.run("CREATE INDEX docs_embedding ON docs USING leann (embedding_of(title || ' ' || body))", 600)
+        sessions = [cluster.session(name=f"backend {number}") for number in range(BACKENDS)]
+        plain = []
+        for session in sessions:
+            # A plain backend that has read the same catalogs and table.
+            session.run("SELECT count(*) FROM docs; SELECT count(*) FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid")
+            plain.append(memory(session.pid))
+        for session in sessions:
+            session.run("SET enable_seqscan = off")
+            session.rows("SELECT id FROM docs ORDER BY embedding_of(title || ' ' || body) <-> 'how do vaccines work' LIMIT 5")
+        searched = [memory(session.pid) for session in sessions]
+        more = [after[0] - before[0] for before, after in zip(plain, searched)]
+        model = sum(path.stat().st_size for path in (ROOT / ".build" / "models").glob("*/onnx/model.mapped.*")) / 1e6
+        print(f"   private memory beyond a plain backend: {min(more):.1f} to {max(more):.1f} MB; "
+              f"{BACKENDS} backends together (PSS): {sum(pss for _, pss in searched):.0f} MB, with a model of {model:.0f} MB")
+        check(f"a backend that has searched holds at most {PRIVATE_LIMIT} MB more than a plain one", max(more) <= PRIVATE_LIMIT,
+              f"{max(more):.1f} MB")
+        check("backends share the model", sum(pss for _, pss in searched) - sum(pss for _, pss in plain)
+              <= model + 30 + PRIVATE_LIMIT * BACKENDS)
+        for session in sessions:
+            session.close()
+
+
+main(many_backends)

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Memory that stays flat over many scans and inserts, a build that keeps to its limits and leaves nothing behind when it
+fails, and texts that are toasted, rewritten and vacuumed while they are read."""
+
+import os
+import re
+import threading
+import time
+
+from common import SQL_SENTENCE, SqlError, check, faults, main, same_rows, tiny_cluster
+
+MEGABYTE = 1 << 20
+
+
+def resident(pid):
+    """Bytes of private memory of a process."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return sum(int(size) for size in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB", file.read(), flags=re.M)) * 1024
+
+
+def contexts(session):
+    """Bytes of all memory contexts of the session's backend."""
+    return int(session.value("SELECT sum(total_bytes) FROM pg_backend_memory_contexts"))
+
+
+def flat(name, session, statement, rounds=4, allowed=2 * MEGABYTE):
+    """The statement, run again and again, does not make the backend grow."""
+    session.run(statement, 600)  # loads the model, fills the caches
+    session.run(statement, 600)
+    before = (resident(session.pid), contexts(session))
+    for _ in range(rounds):
+        session.run(statement, 600)
+    after = (resident(session.pid), contexts(session))
+    check(f"{name}: private memory stays", after[0] - before[0] < allowed, f"{before[0]} bytes, then {after[0]}")
+    check(f"{name}: memory contexts stay", after[1] - before[1] < MEGABYTE // 4, f"{before[1]} bytes, then {after[1]}")
+
+
+def memory_stays_flat():
+    with tiny_cluster("autovacuum=off", "leann.cache_size=64kB") as cluster, cluster.session() as session:
+        session.run("CREATE TABLE docs (id serial PRIMARY KEY, body text);" + SQL_SENTENCE)
+        session.run("INSERT INTO docs (body) SELECT sentence(n) FROM generate_series(1, 3000) n;"
+                    "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body)); SET enable_seqscan = off", 600)
+        # A scan, its rescans, and no end of the statement in between.
+        lateral = ("DO $$ BEGIN PERFORM count(*) FROM generate_series(1, 1000) n CROSS JOIN LATERAL (SELECT id FROM docs"
+                   " ORDER BY embedding_of(body) <-> n::text LIMIT 3) near; END $$")
+        flat("1,000 rescans", session, lateral, rounds=2)
+        cursors = ("DO $$ DECLARE c refcursor; r record; BEGIN FOR n IN 1..300 LOOP OPEN c FOR SELECT id FROM docs"
+                   " ORDER BY embedding_of(body) <-> n::text; FETCH c INTO r; CLOSE c; END LOOP; END $$")
+        flat("300 cursors left early", session, cursors, rounds=3)
+        flat("inserts", session, "INSERT INTO docs (body) SELECT sentence(random()::int * 1000000 + n) FROM generate_series(1, 2000) n")
+        failing = ("DO $$ BEGIN FOR n IN 1..500 LOOP BEGIN PERFORM id, 1 / (id - id) FROM docs"
+                   " ORDER BY embedding_of(body) <-> n::text LIMIT 1; EXCEPTION WHEN division_by_zero THEN END; END LOOP; END $$")
+        flat("500 scans that fail", session, failing, rounds=2)
+        flat("vacuums", session, "VACUUM docs", rounds=10)
+        check("after all that leann.check is clean", not faults(session))
+        log = cluster.log().read_text(errors="replace")
+        leaks = re.findall(r"^.*(?:leak|still referenced|WARNING).*$", log, flags=re.M)
+        check("the server's log speaks of no leak", not leaks, "; ".join(leaks[:5]))
+
+
+def builds_keep_to_their_limits():
+    with tiny_cluster("autovacuum=off", "log_temp_files=0", "maintenance_work_mem=1MB", "max_wal_size=4GB") as cluster, \
+            cluster.session() as session:
+        session.run(SQL_SENTENCE)
+        session.run("CREATE TABLE docs (id int PRIMARY KEY, body text);"
+                    "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, 30000) n", 600)
+        session.run("SET temp_file_limit = '2MB'")
+        try:
+            session.run("CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 900)
+            check("temp_file_limit ends a build", False)
+        except SqlError as error:
+            check("temp_file_limit ends a build", error.sqlstate == "53400", str(error))
+        data = os.path.join(cluster.env["PGHOST"], "data")
+        left = [name for name in (os.listdir(f"{data}/base/pgsql_tmp") if os.path.isdir(f"{data}/base/pgsql_tmp") else [])]
+        check("no temporary file is left", not left, str(left))
+        check("no index is left", session.value("SELECT to_regclass('docs_embedding') IS NULL") == "t")
+        size = sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(f"{data}/base") for name in names)
+        session.run("RESET temp_file_limit")
+        session.run("CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 900)
+        check("then a build works", not faults(session))
+        # What the failed build had written is gone: the new one adds its own size, and no more.
+        session.run("CHECKPOINT")
+        grown = sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(f"{data}/base") for name in names) - size
+        index = int(session.value("SELECT pg_total_relation_size('docs_embedding')"))
+        check("the failed build left no file", grown <= index + 4 * MEGABYTE, f"{grown} bytes more for an index of {index}")
+        check("vectors beyond maintenance_work_mem went to a temporary file",
+              "temporary file: path" in cluster.log().read_text(errors="replace"))
+        session.run("SET maintenance_work_mem = '256MB'")
+        session.run("REINDEX INDEX docs_embedding", 900)
+        check("and within it stay in memory, with the same result", not faults(session))
+        same_rows("the index holds exactly the table's rows", session)
+
+
+def toasted_texts():
+    """Long texts, out of line, are rewritten and their old versions vacuumed away while scans and builds read them."""
+    with tiny_cluster("autovacuum_naptime=1s", "autovacuum_vacuum_threshold=20", "autovacuum_vacuum_scale_factor=0.0") as cluster:
+        with cluster.session() as session:
+            session.run(SQL_SENTENCE)
+            session.run("CREATE FUNCTION long(seed bigint) RETURNS text LANGUAGE sql IMMUTABLE AS $$"
+                        " SELECT string_agg(sentence(seed * 1000 + n), ' ') FROM generate_series(1, 300) n $$;"
+                        "CREATE TABLE docs (id int PRIMARY KEY, body text); ALTER TABLE docs ALTER body SET STORAGE external;"
+                        "INSERT INTO docs SELECT n, long(n) FROM generate_series(1, 400) n;"
+                        "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 600)
+            check("the texts are out of line", int(session.value(
+                "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = 'docs'::regclass")) > 2 * MEGABYTE)
+        errors, until = [], time.monotonic() + 15
+
+        def repeat(name, statement):
+            with cluster.session(name=name) as own:
+                own.run("SET enable_seqscan = off; SET leann.cache_size = '64kB'")
+                number = 0
+                while time.monotonic() < until:
+                    number += 1
+                    try:
+                        own.run(statement.format(n=number), 120)
+                    except SqlError as error:
+                        if error.sqlstate not in ("40P01",):
+                            errors.append(f"{name}: {error}")
+
+        threads = [threading.Thread(target=repeat, args=work) for work in (
+            ("writer", "UPDATE docs SET body = long({n} * 7 + id) WHERE id % 20 = {n} % 20"),
+            ("vacuum", "VACUUM docs"),
+            ("reader", "SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding_of(body) <-> '{n} ab cd' LIMIT 30) AS near"),
+            ("holder", "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT pg_sleep(0.3); SELECT count(*) FROM (SELECT id FROM"
+                       " docs ORDER BY embedding_of(body) <-> '{n} ef' LIMIT 100) AS near; COMMIT"),
+            ("builder", "REINDEX INDEX CONCURRENTLY docs_embedding"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        check("no toasted text was missing to any reader or build", not errors, "; ".join(errors[:3]))
+        with cluster.session() as session:
+            for row in session.rows("SELECT relname FROM pg_class WHERE relname ~ '_ccnew|_ccold'"):
+                session.run(f'DROP INDEX "{row[0]}"')
+            check("afterwards leann.check is clean", not faults(session))
+            same_rows("afterwards the index holds exactly the table's rows", session)
+
+
+main(memory_stays_flat, builds_keep_to_their_limits, toasted_texts)
