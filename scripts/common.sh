@@ -41,7 +41,7 @@ server_user() { if is_root; then echo postgres; else id -un; fi; }
 # would add a long DETAIL to every error.
 as_server() {
     if is_root; then
-        (cd / && env -u RUST_BACKTRACE -u LANG -u LC_ALL HOME=/tmp setpriv --reuid=postgres --regid=postgres --init-groups -- "$@")
+        (cd / && env -u RUST_BACKTRACE -u LANG -u LC_ALL HOME="${SERVER_HOME:-/tmp}" setpriv --reuid=postgres --regid=postgres --init-groups -- "$@")
     else
         (cd / && env -u RUST_BACKTRACE -u LANG -u LC_ALL "$@")
     fi

@@ -163,6 +163,7 @@ impl Loaded {
         let begin = Instant::now();
         let result =
             interrupts::interruptible(guc::threads(), is_stopped, |job| self.model.embed(texts, role, job));
+        give_back_memory(texts);
         let embedded = result.map_err(Error::from)?;
         count(|counters| {
             match role {
@@ -174,6 +175,19 @@ impl Loaded {
             counters.model_ms += begin.elapsed().as_secs_f64() * 1e3;
         });
         Ok(embedded.vectors)
+    }
+}
+
+/// Texts of more bytes than this, together, leave megabytes behind that the C library would keep for the next time.
+const MUCH_TEXT: usize = 2048;
+
+/// Has the C library give free memory back to the system after a run over long texts: a backend may wait for days until
+/// its next search. Takes about as long as one token.
+fn give_back_memory(texts: &[&str]) {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if texts.iter().map(|text| text.len()).sum::<usize>() > MUCH_TEXT {
+        // SAFETY: touches free memory only.
+        unsafe { libc::malloc_trim(0) };
     }
 }
 

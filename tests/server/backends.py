@@ -36,6 +36,7 @@ def many_backends():
             session.rows("SELECT id FROM docs ORDER BY embedding_of(title || ' ' || body) <-> 'how do vaccines work' LIMIT 5")
         searched = [memory(session.pid) for session in sessions]
         more = [after[0] - before[0] for before, after in zip(plain, searched)]
+        print("   each:", " ".join(f"{value:.1f}" for value in more))
         model = sum(path.stat().st_size for path in (ROOT / ".build" / "models").glob("*/onnx/model.mapped.*")) / 1e6
         print(f"   private memory beyond a plain backend: {min(more):.1f} to {max(more):.1f} MB; "
               f"{BACKENDS} backends together (PSS): {sum(pss for _, pss in searched):.0f} MB, with a model of {model:.0f} MB")
