@@ -178,6 +178,15 @@ CREATE VIEW leann.models AS
 COMMENT ON VIEW leann.models IS 'the models in leann.model_dir';
 GRANT SELECT ON leann.models TO PUBLIC;
 
+CREATE FUNCTION leann.caches() RETURNS TABLE (
+    scope text, limit_bytes bigint, bytes bigint, lookups bigint, hits bigint
+)
+    VOLATILE PARALLEL RESTRICTED ROWS 2 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_caches_wrapper';
+CREATE VIEW leann.cache AS SELECT scope, limit_bytes, bytes, lookups, hits FROM leann.caches();
+COMMENT ON VIEW leann.cache IS
+    'embeddings kept: by this session, and by the server where the library is preloaded (counted since its start)';
+GRANT SELECT ON leann.cache TO PUBLIC;
+
 CREATE FUNCTION leann.clear_cache() RETURNS void
     VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'leann_clear_cache_wrapper';
 COMMENT ON FUNCTION leann.clear_cache() IS 'forgets the embeddings that this session has kept';

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::model;
+use crate::pg::shmem;
 
 /// What a scan does with a row that turns out nearer than one already given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -45,6 +46,7 @@ static RECOMPUTE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(4);
 static ITERATIVE_SCAN: GucSetting<IterativeScan> =
     GucSetting::<IterativeScan>::new(IterativeScan::StrictOrder);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4096);
+static SHARED_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::Cpu);
@@ -96,6 +98,11 @@ pub fn iterative_scan() -> IterativeScan {
 /// Bytes the embedding cache of a session may take.
 pub fn cache_bytes() -> usize {
     CACHE_SIZE.get() as usize * 1024
+}
+
+/// Bytes of the cache that all sessions share, if the library is preloaded.
+pub fn shared_cache_bytes() -> usize {
+    SHARED_CACHE_SIZE.get() as usize * 1024
 }
 
 /// Threads that may embed at once: the setting, or all cores that this process may use.
@@ -155,6 +162,9 @@ pub fn register() {
     search_settings();
     model_settings();
     file_settings();
+    if shmem::preloading() {
+        server_settings();
+    }
     // SAFETY: a plain call with a constant; from here on `SET leann.misspelt = …` is an error.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"leann".as_ptr()) };
 }
@@ -277,6 +287,16 @@ fn model_settings() {
         &EXECUTION_PROVIDER,
         GucContext::Suset,
         GucFlags::default(),
+    );
+}
+
+/// Those that exist only where the library is preloaded.
+fn server_settings() {
+    GucRegistry::define_int_guc(
+        c"leann.shared_cache_size",
+        c"Sets the shared memory that keeps embeddings for all sessions.",
+        c"Sessions of the same role and database find what others have embedded. 0 shares nothing.",
+        &SHARED_CACHE_SIZE, 0, i32::MAX, GucContext::Postmaster, GucFlags::UNIT_KB,
     );
 }
 

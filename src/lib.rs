@@ -24,6 +24,9 @@ pgrx::extension_sql_file!("../sql/leann_introspect.sql", name = "leann_introspec
 pub extern "C-unwind" fn _PG_init() {
     guc::register();
     am::options::register();
+    if pg::shmem::preloading() {
+        model::shared::ask_for_memory();
+    }
 }
 
 #[cfg(any(test, feature = "pg_test"))]

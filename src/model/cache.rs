@@ -1,4 +1,4 @@
-//! The embeddings that this session computed last: a bounded store, least recently used out first.
+//! The embeddings that this session used last: a bounded store, least recently used out first.
 //!
 //! A key is a hash of the model's fingerprint, the role and the text, so an entry can never be stale: another text,
 //! another role or another model is another key. At 128 bits two texts that collide are not to be feared.
@@ -24,11 +24,17 @@ impl Key {
         hasher.finalize_xof().fill(&mut key);
         Key(key)
     }
+
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 pub struct Cache {
     entries: LruCache<Key, Rc<[f32]>>,
     bytes: usize,
+    lookups: u64,
+    hits: u64,
 }
 
 /// What an entry takes beside its numbers: key, list links, hash slot, reference count, allocator's share.
@@ -40,11 +46,19 @@ fn bytes_of(embedding: &[f32]) -> usize {
 
 impl Cache {
     pub fn new() -> Cache {
-        Cache { entries: LruCache::unbounded(), bytes: 0 }
+        Cache { entries: LruCache::unbounded(), bytes: 0, lookups: 0, hits: 0 }
     }
 
     pub fn get(&mut self, key: &Key) -> Option<Rc<[f32]>> {
-        self.entries.get(key).cloned()
+        let found = self.entries.get(key).cloned();
+        self.lookups += 1;
+        self.hits += u64::from(found.is_some());
+        found
+    }
+
+    /// Bytes taken, lookups, and those that found something.
+    pub fn statistics(&self) -> (usize, u64, u64) {
+        (self.bytes, self.lookups, self.hits)
     }
 
     /// Keeps an embedding, and lets go of those unused the longest until all fit into `limit` bytes.
@@ -60,6 +74,7 @@ impl Cache {
     }
 
     pub fn clear(&mut self) {
-        *self = Cache::new();
+        self.entries.clear();
+        self.bytes = 0;
     }
 }

@@ -16,7 +16,7 @@ use leann_embed::{EmbedError, Library, LoadOptions, Model, ModelSpec, Role};
 use pgrx::prelude::*;
 
 use super::cache::Key;
-use super::{CACHE, COUNTERS, interrupts};
+use super::{CACHE, COUNTERS, interrupts, shared};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::interrupts::with_signals_blocked;
@@ -142,17 +142,21 @@ impl Loaded {
                 }
             }
         });
+        missing.retain(|(key, _)| match shared::get(key) {
+            // A vector of another length is none of this model's, whatever the key says.
+            Some(vector) if vector.len() == self.dim() => {
+                found.insert(*key, keep(*key, &vector));
+                false
+            }
+            _ => true,
+        });
         if !missing.is_empty() {
             let misses: Vec<&str> = missing.iter().map(|(_, text)| *text).collect();
             let vectors = self.compute(role, &misses)?;
-            let limit = guc::cache_bytes();
-            CACHE.with_borrow_mut(|cache| {
-                for ((key, _), vector) in missing.iter().zip(vectors.chunks_exact(self.dim())) {
-                    let embedding: Rc<[f32]> = Rc::from(vector);
-                    cache.put(*key, embedding.clone(), limit);
-                    found.insert(*key, embedding);
-                }
-            });
+            for ((key, _), vector) in missing.iter().zip(vectors.chunks_exact(self.dim())) {
+                shared::put(key, vector);
+                found.insert(*key, keep(*key, vector));
+            }
         }
         count(|counters| counters.cache_hits += (texts.len() - missing.len()) as u64);
         Ok(keys.iter().map(|key| found[key].clone()).collect())
@@ -176,6 +180,13 @@ impl Loaded {
         });
         Ok(embedded.vectors)
     }
+}
+
+/// Puts an embedding into the session's cache.
+fn keep(key: Key, vector: &[f32]) -> Rc<[f32]> {
+    let embedding: Rc<[f32]> = Rc::from(vector);
+    CACHE.with_borrow_mut(|cache| cache.put(key, embedding.clone(), guc::cache_bytes()));
+    embedding
 }
 
 /// Texts of more bytes than this, together, leave megabytes behind that the C library would keep for the next time.

@@ -7,6 +7,8 @@ mod cache;
 mod interrupts;
 mod listing;
 mod loaded;
+mod ring;
+pub mod shared;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -62,6 +64,11 @@ pub fn embed(model: &str, role: Role, texts: &[&str]) -> Result<Vec<Rc<[f32]>>> 
 /// The model of an embedding that names none.
 pub fn default_name() -> String {
     guc::default_model()
+}
+
+/// Bytes that this session's cache takes, texts looked up in it, and those found.
+pub fn cache_statistics() -> (usize, u64, u64) {
+    CACHE.with_borrow(Cache::statistics)
 }
 
 /// Forgets every embedding that this session has kept.

@@ -14,6 +14,7 @@ pub mod lock;
 pub mod progress;
 pub mod relation;
 pub mod rows;
+pub mod shmem;
 pub mod spill;
 pub mod wal;
 

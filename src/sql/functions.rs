@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use super::Text;
 use super::embedding::Embedding;
 use crate::error::{Error, OrRaise, Result};
+use crate::guc;
 use crate::model;
 
 /// Texts that `leann.embed(text[])` embeds together: enough to keep all threads at work, few enough that a LIMIT or a
@@ -124,4 +125,25 @@ fn hex(bytes: [u8; 32]) -> String {
 #[pg_extern(sql = false)]
 fn leann_clear_cache() {
     model::clear_cache();
+}
+
+/// What is behind the view `leann.cache`: the session's cache and, where the library is preloaded, the server's.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn leann_caches() -> TableIterator<
+    'static,
+    (
+        name!(scope, &'static str),
+        name!(limit_bytes, i64),
+        name!(bytes, i64),
+        name!(lookups, i64),
+        name!(hits, i64),
+    ),
+> {
+    let (bytes, lookups, hits) = model::cache_statistics();
+    let session = ("session", guc::cache_bytes() as i64, bytes as i64, lookups as i64, hits as i64);
+    let server = model::shared::statistics().map(|all| {
+        ("server", all.limit_bytes as i64, all.bytes as i64, all.lookups as i64, all.hits as i64)
+    });
+    TableIterator::new(std::iter::once(session).chain(server))
 }

@@ -129,6 +129,7 @@ fn scan(client: &SpiClient, target: &Target, query: &str, k: i32) -> Result<Foun
     let select = format!("SELECT ctid::text FROM ONLY {table} {predicate} ORDER BY {distance} LIMIT {k}");
     require_index_scan(&select)?;
     model::clear_cache();
+    let _cold = model::shared::PassedOver::now();
     let mut rows = Vec::new();
     for row in client.select(select.as_str(), None, &[])? {
         rows.extend(row[1].value::<String>()?);

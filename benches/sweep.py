@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""What recall costs, over a range of settings: recomputes, pages and milliseconds, without running a model.
+
+    .build/venv/bin/python benches/sweep.py FOLDER ... [--mode built --mode grown] [--figures docs/figures] [--csv FILE]
+
+FOLDER holds, beside what samples/README.md describes, the embeddings themselves (embeddings.f16.npy and
+query_embeddings.f16.npy, one row per passage or query). They become a column of type embedding, which is indexed: a scan then
+does all that it does over text, but a recompute is a look at the row. So a sweep takes minutes, the counts are
+those of a search by text with an empty cache, and the milliseconds are those of everything but the model.
+
+`candidates` are what would be recomputed.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import platform
+import sys
+
+import numpy
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
+
+from chart import line_chart  # noqa: E402
+from pg import Cluster  # noqa: E402
+
+SETTINGS = [f"leann.rerank_z={z}" for z in (0.5, 1, 1.3, 1.5, 1.7, 2, 2.3)]
+BEFORE = {"built": "true", "grown": "false", "tenth": "n % 10 = 0"}
+ASK = """DO $$ DECLARE q record; found int[]; scan record; begun timestamptz; BEGIN
+    FOR q IN SELECT * FROM queries ORDER BY n LOOP
+        begun := clock_timestamp();
+        SELECT array_agg(near.n) INTO found FROM (SELECT d.n FROM docs d ORDER BY d.v <-> q.v LIMIT 10) near;
+        SELECT * INTO scan FROM leann.last_scan();
+        INSERT INTO results VALUES (q.n, found, scan.candidates, scan.pages, scan.late,
+                                    extract(epoch FROM clock_timestamp() - begun) * 1000);
+    END LOOP; END $$"""
+
+
+def unit_rows(path, limit=None):
+    rows = numpy.load(path)[:limit].astype(numpy.float32)
+    return rows / numpy.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def load(session, table, rows):
+    session.run(f"CREATE TABLE loaded (n int, v real[]); CREATE TABLE {table} (n int PRIMARY KEY, v embedding)")
+    session.copy_in("loaded", ([str(n), "{" + ",".join(f"{x:.7g}" for x in row) + "}"] for n, row in enumerate(rows)), timeout=3600)
+    session.run(f"INSERT INTO {table} SELECT n, v::embedding FROM loaded ORDER BY n; DROP TABLE loaded", 3600)
+
+
+def make_index(session, mode):
+    session.run("DROP TABLE IF EXISTS docs; CREATE TABLE docs (n int PRIMARY KEY, v embedding);"
+                f"INSERT INTO docs SELECT * FROM source WHERE {BEFORE[mode]} ORDER BY n;"
+                "CREATE INDEX docs_v ON docs USING leann (v);"
+                f"INSERT INTO docs SELECT * FROM source WHERE NOT ({BEFORE[mode]}) ORDER BY n; ANALYZE docs", 7200)
+    if session.run("SELECT * FROM leann.check('docs_v')", 600):
+        raise SystemExit("leann.check finds faults")
+    nodes, size = map(int, session.row("SELECT node_pages, bytes FROM leann.index_info('docs_v')"))
+    return nodes, size
+
+
+def measure(session, setting, similar):
+    """Mean figures of all queries with one setting."""
+    session.run(f"RESET ALL; SET enable_seqscan = off; SET {setting};"
+                "DROP TABLE IF EXISTS results;"
+                "CREATE TABLE results (n int, found int[], candidates int, pages int, late int, ms float8)")
+    session.run(ASK, 7200)
+    tenth = numpy.sort(similar, axis=1)[:, -10]
+    recall, figures = [], []
+    for n, found, *numbers in session.rows("SELECT * FROM results ORDER BY n"):
+        rows = [int(row) for row in found.strip("{}").split(",")]
+        recall.append((similar[int(n), rows] >= tenth[int(n)] - 1e-6).sum() / 10)
+        figures.append([float(number) for number in numbers])
+    figures = numpy.array(figures)
+    return {"recall@10": numpy.mean(recall), "recomputes": figures[:, 0].mean(), "p95": numpy.percentile(figures[:, 0], 95),
+            "pages": figures[:, 1].mean(), "late": figures[:, 2].mean(), "ms": figures[:, 3].mean(),
+            "ms p95": numpy.percentile(figures[:, 3], 95)}
+
+
+def sweep(folder, modes, queries):
+    """Lines of the table for one data set."""
+    rows, asked = unit_rows(folder / "embeddings.f16.npy"), unit_rows(folder / "query_embeddings.f16.npy", queries)
+    similar = asked @ rows.T
+    lines = []
+    with Cluster("shared_buffers=512MB", "maintenance_work_mem=1GB", "autovacuum=off") as cluster, cluster.session() as session:
+        session.run("CREATE EXTENSION leann")
+        load(session, "source", rows)
+        load(session, "queries", asked)
+        for mode in modes:
+            node_pages, size = make_index(session, mode)
+            for setting in SETTINGS:
+                line = {"data": folder.name, "index": mode, "setting": setting, **measure(session, setting, similar),
+                        "of pages": node_pages, "bytes/row": size / len(rows)}
+                lines.append(line)
+                print(" ".join(f"{value:.4f}" if name == "recall@10" else f"{value:.2f}" if isinstance(value, float)
+                               else str(value) for name, value in line.items()), flush=True)
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=pathlib.Path)
+    parser.add_argument("--mode", action="append", choices=BEFORE)
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--figures", type=pathlib.Path)
+    parser.add_argument("--csv", type=pathlib.Path)
+    args = parser.parse_args()
+    modes = args.mode or ["built", "grown"]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
+    lines = [line for folder in args.folders for line in sweep(folder.resolve(), modes, args.queries)]
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, lines[0])
+            writer.writeheader()
+            writer.writerows({name: f"{value:.5g}" if isinstance(value, float) else value for name, value in line.items()}
+                             for line in lines)
+    if args.figures:
+        args.figures.mkdir(parents=True, exist_ok=True)
+        series = {}
+        for line in lines:
+            name = f"{line['data']}, {'untrained' if line['index'] == 'grown' else line['index']}"
+            series.setdefault(name, []).append((line["recomputes"], line["recall@10"]))
+        chart = line_chart("What recall costs (leann.rerank_z from 0.5 to 2.3)", "recomputes per query", "recall@10", series)
+        (args.figures / "recall-recomputes.svg").write_text(chart)
+
+
+if __name__ == "__main__":
+    main()

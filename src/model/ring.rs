@@ -1,0 +1,175 @@
+//! A bounded store of embeddings in one flat piece of memory, oldest out first: what the server-wide cache is made of.
+//!
+//! Knows nothing of Postgres or of locks. Entries are appended to an arena that is used round and round; a table of
+//! buckets finds them. Positions in the arena count on for ever, so that an entry is alive exactly as long as no more
+//! than the arena's length was appended after it, and a slot that points to a dead one is simply not believed.
+
+/// A 128-bit key.
+pub type Key = [u64; 2];
+
+/// The word at the beginning: the position where the next entry goes.
+const HEAD: usize = 0;
+const HEADER: usize = 1;
+/// Slots that a key may be in. A slot is two words: half of the key, and the position plus one (0: empty).
+const BUCKET: usize = 4;
+/// Arena words for each slot: the table takes about a hundredth of the memory, and is half full with embeddings of 384
+/// dimensions.
+const WORDS_PER_SLOT: usize = 100;
+/// Words before the numbers of an entry: the key and how many numbers follow.
+const PREFIX: usize = 3;
+
+/// The store, in memory of any origin that is zero at first.
+pub struct Ring<M> {
+    memory: M,
+    slots: usize,
+}
+
+impl<M: AsRef<[u64]>> Ring<M> {
+    /// The same memory always makes the same store; None if it is too small to be one.
+    pub fn over(memory: M) -> Option<Ring<M>> {
+        let words = memory.as_ref().len().checked_sub(HEADER)?;
+        let slots = words / (WORDS_PER_SLOT + 2) / BUCKET * BUCKET;
+        (slots > 0).then_some(Ring { memory, slots })
+    }
+
+    fn arena(&self) -> &[u64] {
+        &self.memory.as_ref()[HEADER + 2 * self.slots..]
+    }
+
+    /// The first slot of a key's bucket, as an index into the memory.
+    fn bucket(&self, key: Key) -> usize {
+        HEADER + 2 * BUCKET * (key[1] as usize % (self.slots / BUCKET))
+    }
+
+    /// The place in the arena of a live position.
+    fn place(&self, slot: &[u64]) -> Option<usize> {
+        let (head, position) = (self.memory.as_ref()[HEAD], slot[1].checked_sub(1)?);
+        let length = self.arena().len() as u64;
+        (position < head && head - position <= length).then_some((position % length) as usize)
+    }
+
+    /// The embedding kept under a key.
+    pub fn get(&self, key: Key) -> Option<Vec<f32>> {
+        let bucket = &self.memory.as_ref()[self.bucket(key)..][..2 * BUCKET];
+        let slot = bucket.chunks_exact(2).find(|slot| slot[0] == key[0] && slot[1] > 0)?;
+        let entry = self.arena().get(self.place(slot)?..)?;
+        let (prefix, numbers) = entry.split_at_checked(PREFIX)?;
+        let count = usize::try_from(prefix[2]).ok()?;
+        let words = numbers.get(..count.div_ceil(2))?;
+        if prefix[..2] != key {
+            return None;
+        }
+        let halves = words.iter().flat_map(|word| [*word as u32, (*word >> 32) as u32]);
+        Some(halves.take(count).map(f32::from_bits).collect())
+    }
+
+    /// Bytes that entries can take, and that those alive do take (those to be overwritten next included).
+    pub fn fill(&self) -> (usize, usize) {
+        let head = usize::try_from(self.memory.as_ref()[HEAD]).unwrap_or(usize::MAX);
+        (8 * self.arena().len(), 8 * head.min(self.arena().len()))
+    }
+}
+
+impl<M: AsRef<[u64]> + AsMut<[u64]>> Ring<M> {
+    /// Keeps an embedding in place of the oldest ones. One that is larger than the arena is not kept.
+    pub fn put(&mut self, key: Key, embedding: &[f32]) {
+        let needed = PREFIX + embedding.len().div_ceil(2);
+        let length = self.arena().len();
+        if needed > length {
+            return;
+        }
+        let mut position = self.memory.as_ref()[HEAD];
+        let mut place = (position % length as u64) as usize;
+        if place + needed > length {
+            // An entry lies in one piece: the end of the arena stays unused this time round.
+            position += (length - place) as u64;
+            place = 0;
+        }
+        let slot = self.slot_to_use(key);
+        let start = HEADER + 2 * self.slots + place;
+        let memory = self.memory.as_mut();
+        memory[HEAD] = position + needed as u64;
+        memory[slot] = key[0];
+        memory[slot + 1] = position + 1;
+        memory[start..start + 2].copy_from_slice(&key);
+        memory[start + 2] = embedding.len() as u64;
+        for (word, pair) in memory[start + PREFIX..].iter_mut().zip(embedding.chunks(2)) {
+            let high = pair.get(1).map_or(0, |number| u64::from(number.to_bits()));
+            *word = u64::from(pair[0].to_bits()) | high << 32;
+        }
+    }
+
+    /// The key's own slot if it has one, else the one whose entry is the oldest.
+    fn slot_to_use(&self, key: Key) -> usize {
+        let bucket = self.bucket(key);
+        let slots = self.memory.as_ref()[bucket..][..2 * BUCKET].chunks_exact(2);
+        let rank = |slot: &[u64]| if slot[0] == key[0] { 0 } else { slot[1] };
+        let best = slots.enumerate().min_by_key(|(_, slot)| rank(slot)).map_or(0, |(number, _)| number);
+        bucket + 2 * best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn embedding(seed: u64, count: usize) -> Vec<f32> {
+        (0..count).map(|at| (seed * 31 + at as u64) as f32 / 7.0).collect()
+    }
+
+    fn key(seed: u64) -> Key {
+        [seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), seed.wrapping_mul(0xc2b2_ae3d_27d4_eb4f).rotate_left(31)]
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_put_and_the_newest_are_kept() {
+        let mut ring = Ring::over(vec![0u64; 50_000]).unwrap();
+        let per_entry = PREFIX + 192;
+        let room = ring.arena().len() / per_entry;
+        for seed in 0..5_000 {
+            assert_eq!(ring.get(key(seed)), None);
+            ring.put(key(seed), &embedding(seed, 384));
+            assert_eq!(ring.get(key(seed)), Some(embedding(seed, 384)));
+        }
+        let kept = (0..5_000).filter(|seed| ring.get(key(*seed)).is_some()).count();
+        assert!(kept <= room && kept * 10 >= room * 9, "{kept} of {room}");
+        assert!((5_000 - kept as u64 / 2..5_000).filter(|seed| ring.get(key(*seed)).is_some()).count() * 20 >= kept * 9);
+        let (capacity, used) = ring.fill();
+        assert!(used <= capacity && used > capacity / 2);
+    }
+
+    #[test]
+    fn sizes_mix_and_a_key_put_again_has_its_new_value() {
+        let mut ring = Ring::over(vec![0u64; 20_000]).unwrap();
+        for seed in 0..3_000u64 {
+            let count = [0, 1, 7, 64, 384, 1023][seed as usize % 6];
+            ring.put(key(seed % 50), &embedding(seed, count));
+            assert_eq!(ring.get(key(seed % 50)), Some(embedding(seed, count)));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_not() {
+        assert!(Ring::over(vec![0u64; 100]).is_none());
+        let mut ring = Ring::over(vec![0u64; 1_000]).unwrap();
+        ring.put(key(1), &embedding(1, 100_000));
+        assert_eq!(ring.get(key(1)), None);
+    }
+
+    #[test]
+    fn any_memory_is_safe_to_read() {
+        let mut state = 1u64;
+        for _ in 0..200 {
+            let noise = (0..3_000).map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                state >> (state >> 58)
+            });
+            let mut ring = Ring::over(noise.collect::<Vec<u64>>()).unwrap();
+            for seed in 0..100 {
+                ring.get(key(seed));
+            }
+            ring.memory[HEAD] %= 1 << 40;
+            ring.put(key(7), &embedding(7, 10));
+        }
+    }
+}

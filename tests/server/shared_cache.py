@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""The server-wide cache: what one session embedded the next one finds, within a role and a database and not beyond; many
+sessions at once; a cache too small for anything; a crash, after which it begins empty."""
+
+import threading
+
+from common import SQL_SENTENCE, SqlError, check, faults, main, same_rows, tiny_cluster
+
+TEXTS = "(SELECT array_agg('text number ' || n) FROM generate_series(1, 50) n)"
+
+
+def caches(session):
+    """{scope: (limit, bytes, lookups, hits)}"""
+    return {row[0]: tuple(map(int, row[1:])) for row in session.rows("SELECT * FROM leann.cache")}
+
+
+def hits_of(session):
+    """How many of fifty texts the server's cache has for this session."""
+    session.run("SELECT leann.clear_cache()")
+    before = caches(session)["server"]
+    vectors = session.value(f"SELECT md5(array_agg(v ORDER BY n)::text) FROM leann.embed({TEXTS}) WITH ORDINALITY AS e(v, n)")
+    after = caches(session)["server"]
+    return after[3] - before[3], after[2] - before[2], vectors
+
+
+def shared():
+    with tiny_cluster("shared_preload_libraries=leann", "leann.shared_cache_size=4MB") as cluster:
+        with cluster.session(name="one") as one, cluster.session(name="two") as two:
+            first = hits_of(one)
+            check("the first session embeds", first[0] == 0, str(first))
+            second = hits_of(two)
+            check("the second finds it all, the same to the bit", second[0] == 50 and second[2] == first[2], str((first, second)))
+            check("what the session has itself is not asked of the server", caches(two)["session"][3] >= 0 and
+                  two.run(f"SELECT count(*) FROM leann.embed({TEXTS})") == ["50"] and caches(two)["server"][2] == 100,
+                  str(caches(two)))
+            one.run("CREATE ROLE reader; GRANT USAGE ON SCHEMA leann TO reader")
+            two.run("SET ROLE reader")
+            check("another role finds nothing of it", hits_of(two)[0] == 0)
+            check("but its own", hits_of(two)[0] == 50)
+            two.run("RESET ROLE")
+            one.run("CREATE DATABASE other")
+        with cluster.session(database="other") as other:
+            other.run("CREATE EXTENSION leann")
+            check("another database finds nothing of it", hits_of(other)[0] == 0)
+        with cluster.session() as session:
+            session.run("CREATE TABLE docs (id int PRIMARY KEY, body text);" + SQL_SENTENCE)
+            session.run("INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, 2000) n;"
+                        "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 120)
+        with cluster.session(name="fresh") as fresh:
+            fresh.run("SET enable_seqscan = off")
+            fresh.rows("SELECT id FROM docs ORDER BY embedding_of(body) <-> 'ab cd' LIMIT 5")
+            scan = fresh.row("SELECT recomputes, cache_hits FROM leann.last_scan()")
+            check("a fresh session's scan uses what the build embedded", scan[0] == "0" and int(scan[1]) > 0, str(scan))
+            cold = fresh.row("SELECT sum(recomputes)::int FROM leann.recall('docs_embedding', ARRAY['ab cd'], 5)")
+            check("leann.recall measures without it", int(cold[0]) > 0, str(cold))
+        from_many_sessions(cluster)
+        cluster.kill()
+        cluster.start()
+        with cluster.session() as session:
+            check("after a crash it begins empty", hits_of(session)[0] == 0)
+            same_rows("and the index is as it was", session)
+
+
+def from_many_sessions(cluster):
+    """More text than the cache holds, from several sessions at once: each vector is that of its text."""
+    wrong = []
+
+    def work(number):
+        with cluster.session(name=f"many {number}") as session:
+            session.run("SET leann.cache_size = '64kB'")
+            for at in range(12):
+                rows = session.rows(
+                    f"SELECT n, embedding_of(sentence(n)) <#> leann.embed(sentence(n)) FROM generate_series({at * 400}, {at * 400 + 800}) n")
+                wrong.extend(row for row in rows if abs(float(row[1]) + 1) > 1e-5)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    check("from many sessions at once every vector is its text's", not wrong, str(wrong[:3]))
+    with cluster.session() as session:
+        limit, used, lookups, hits = caches(session)["server"]
+        check("it keeps to its size and is of use", used <= limit <= 4 << 20 and 0 < hits < lookups, str((limit, used, lookups, hits)))
+
+
+def not_there():
+    with tiny_cluster("shared_preload_libraries=leann", "leann.shared_cache_size=0") as cluster, cluster.session() as session:
+        session.run(f"SELECT count(*) FROM leann.embed({TEXTS})")
+        check("size 0: there is none", list(caches(session)) == ["session"])
+        try:
+            session.run("SET leann.shared_cache_size = '1MB'")
+            check("its size is a matter of the server's start", False)
+        except SqlError as error:
+            check("its size is a matter of the server's start", error.sqlstate == "55P02", str(error))
+    with tiny_cluster("shared_preload_libraries=leann", "leann.shared_cache_size=1kB") as cluster, cluster.session() as session:
+        session.run(f"SELECT count(*) FROM leann.embed({TEXTS})")
+        check("too small for anything: it does no harm", hits_of(session)[0] == 0)
+    with tiny_cluster() as cluster, cluster.session() as session:
+        session.run(f"SELECT count(*) FROM leann.embed({TEXTS})")
+        check("not preloaded: there is none", list(caches(session)) == ["session"])
+        session.run("CREATE TABLE docs (body text); CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))")
+        check("and all works as before", not faults(session))
+
+
+main(shared, not_there)
