@@ -296,7 +296,11 @@ fn server_settings() {
         c"leann.shared_cache_size",
         c"Sets the shared memory that keeps embeddings for all sessions.",
         c"Sessions of the same role and database find what others have embedded. 0 shares nothing.",
-        &SHARED_CACHE_SIZE, 0, i32::MAX, GucContext::Postmaster, GucFlags::UNIT_KB,
+        &SHARED_CACHE_SIZE,
+        0,
+        i32::MAX,
+        GucContext::Postmaster,
+        GucFlags::UNIT_KB,
     );
 }
 

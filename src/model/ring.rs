@@ -133,7 +133,10 @@ mod tests {
         }
         let kept = (0..5_000).filter(|seed| ring.get(key(*seed)).is_some()).count();
         assert!(kept <= room && kept * 10 >= room * 9, "{kept} of {room}");
-        assert!((5_000 - kept as u64 / 2..5_000).filter(|seed| ring.get(key(*seed)).is_some()).count() * 20 >= kept * 9);
+        assert!(
+            (5_000 - kept as u64 / 2..5_000).filter(|seed| ring.get(key(*seed)).is_some()).count() * 20
+                >= kept * 9
+        );
         let (capacity, used) = ring.fill();
         assert!(used <= capacity && used > capacity / 2);
     }

@@ -142,8 +142,7 @@ fn leann_caches() -> TableIterator<
 > {
     let (bytes, lookups, hits) = model::cache_statistics();
     let session = ("session", guc::cache_bytes() as i64, bytes as i64, lookups as i64, hits as i64);
-    let server = model::shared::statistics().map(|all| {
-        ("server", all.limit_bytes as i64, all.bytes as i64, all.lookups as i64, all.hits as i64)
-    });
+    let server = model::shared::statistics()
+        .map(|all| ("server", all.limit_bytes as i64, all.bytes as i64, all.lookups as i64, all.hits as i64));
     TableIterator::new(std::iter::once(session).chain(server))
 }

@@ -153,7 +153,14 @@ fn search_one(
     let target = sketch_query.projected()[..index.shape.directions].to_vec();
     let mut walk = HubWalk::new(target, HubMetric::Search, settings.beam);
     let Settings { ef, patience, z, .. } = settings;
-    let mut rerank = Rerank::new(RerankOptions { z, horizon: settings.top, max_recompute: 0, relaxed: false, ef, patience });
+    let mut rerank = Rerank::new(RerankOptions {
+        z,
+        horizon: settings.top,
+        max_recompute: 0,
+        relaxed: false,
+        ef,
+        patience,
+    });
     let mut estimates = Vec::new();
     let mut out = Vec::new();
     while out.len() < settings.top {
