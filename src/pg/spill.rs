@@ -108,7 +108,7 @@ impl TemporaryFile {
             let written = unsafe {
                 pg_sys::FileWrite(
                     self.file,
-                    bytes.as_ptr() as *mut std::ffi::c_char,
+                    bytes.as_ptr().cast_mut().cast(),
                     piece as _,
                     self.length as _,
                     pg_sys::WaitEventIO::WAIT_EVENT_BUFFILE_WRITE,
