@@ -5,7 +5,8 @@ MODEL ?= all-MiniLM-L6-v2
 DATA ?= samples/scifact
 FOLDER ?=
 ONLY ?=
-export PG_CONFIG MODEL FOLDER ONLY
+SET ?=
+export PG_CONFIG MODEL FOLDER ONLY SET
 
 .DEFAULT_GOAL := help
 .PHONY: help deps model install demo psql test bench recall fmt lint clean
@@ -40,7 +41,7 @@ recall: ## recall, recomputes, pages and bytes on DATA=folder, built, tenth and 
 	@$(PREPARED) && python3 scripts/recall.py --data "$(DATA)" --model "$(MODEL)" --own-cluster \
 		--mode built --mode tenth --mode grown
 
-bench: ## recall on every data set at hand, as a table in .build/bench
+bench: ## recall, costs and plots on the data sets at hand (DATA_DIR=folder of folders; SET=sweep for a part)
 	@$(PREPARED) && ./benches/run
 
 fmt: ## format the Rust code
