@@ -32,15 +32,15 @@ pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding)
     let target = index.place_target(&embedding);
     for _ in 0..ATTEMPTS {
         interrupts::check();
-        let near = near_pages(index, &target);
-        let Some((&nearest, others)) = near.split_first() else {
+        let mut near = near_pages(index, &target);
+        let Some(nearest) = near.next() else {
             errors::raise_corrupted(&index.rel.name(), index.meta.hub_first, "the index has no hub");
         };
         match append(index, nearest, &node) {
             Appended::Done => return,
             Appended::Moved => {}
             Appended::Full => {
-                if others.iter().any(|&page| matches!(append(index, page, &node), Appended::Done))
+                if near.any(|page| matches!(append(index, page, &node), Appended::Done))
                     || split::split_page(index, table, nearest, &node)
                 {
                     return;
@@ -55,25 +55,18 @@ pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding)
     );
 }
 
-/// The page whose centre is nearest, and the alternatives, nearest first.
-fn near_pages(index: &Index, target: &[f32]) -> Vec<NodePageRef> {
+/// The page whose centre is nearest, and then the alternatives, nearest first. These are looked for only when asked for.
+fn near_pages(index: &Index, target: &[f32]) -> impl Iterator<Item = NodePageRef> {
     let length: f32 = target.iter().map(|value| value * value).sum();
     let mut walk = HubWalk::new(target.to_vec(), HubMetric::Place, PLACE_BEAM);
-    let mut near = Vec::with_capacity(1 + ALTERNATIVES);
-    let mut farthest = f32::INFINITY;
-    while near.len() <= ALTERNATIVES {
-        let Some((_, page, score)) = hubs::next_page(&mut walk, index) else { break };
+    let mut farthest = None;
+    let next = move || {
+        let (_, page, score) = hubs::next_page(&mut walk, index)?;
         // The score is <t, c> - |c|^2 / 2.
         let squared = length - 2.0 * score;
-        if squared > farthest {
-            break;
-        }
-        if near.is_empty() {
-            farthest = squared * NOT_MUCH_FARTHER;
-        }
-        near.push(page);
-    }
-    near
+        (squared <= *farthest.get_or_insert(squared * NOT_MUCH_FARTHER)).then_some(page)
+    };
+    std::iter::from_fn(next).take(1 + ALTERNATIVES)
 }
 
 enum Appended {
