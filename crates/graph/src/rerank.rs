@@ -313,7 +313,7 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
             self.cleared = self.options.horizon;
             self.fruitless = 0;
         }
-        if self.cleared > 0 || !remaining && self.exhausted {
+        if self.cleared > 0 {
             return self.emit_exact();
         }
         if self.wants_more_pages(remaining) {

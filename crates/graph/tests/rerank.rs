@@ -140,14 +140,16 @@ fn the_cap_is_kept_and_the_rest_follows_by_estimate() {
     assert!(following[..3].is_sorted_by(|a, b| a >= b));
 }
 
+/// One text ten thousand times, embedded in batches that differ by rounding.
+fn equal_rows(seed: u64) -> Vec<Vec<Node>> {
+    let mut noise = noise(seed);
+    let mut node = |key| Node { key, exact: 0.7 + 4e-7 * noise(), estimate: 0.69, error: 0.02 };
+    (0..100).map(|page| (0..100).map(|row| node(page * 100 + row)).collect()).collect()
+}
+
 #[test]
 fn equal_rows_all_come_out() {
-    // One text ten thousand times, embedded in batches that differ by rounding.
-    let mut noise = noise(5);
-    let mut node = |key| Node { key, exact: 0.7 + 4e-7 * noise(), estimate: 0.69, error: 0.02 };
-    let pages: Vec<Vec<Node>> =
-        (0..100).map(|page| (0..100).map(|row| node(page * 100 + row)).collect()).collect();
-    let run = run(&pages, OPTIONS, 16, &HashSet::new(), usize::MAX);
+    let run = run(&equal_rows(5), OPTIONS, 16, &HashSet::new(), usize::MAX);
     assert_eq!((run.emitted.len(), run.counters.late), (10_000, 0));
     let keys: HashSet<u32> = run.emitted.iter().map(|row| row.0).collect();
     assert_eq!(keys.len(), 10_000);
@@ -155,11 +157,7 @@ fn equal_rows_all_come_out() {
 
 #[test]
 fn equal_rows_are_not_all_recomputed() {
-    let mut noise = noise(6);
-    let mut node = |key| Node { key, exact: 0.7 + 4e-7 * noise(), estimate: 0.69, error: 0.02 };
-    let pages: Vec<Vec<Node>> =
-        (0..100).map(|page| (0..100).map(|row| node(page * 100 + row)).collect()).collect();
-    let run = run(&pages, OPTIONS, 4, &HashSet::new(), 10);
+    let run = run(&equal_rows(6), OPTIONS, 4, &HashSet::new(), 10);
     assert_eq!(run.emitted.len(), 10);
     assert!(run.counters.recomputed < 50, "{:?}", run.counters);
 }
