@@ -86,14 +86,27 @@ unsafe extern "C-unwind" fn on_startup() {
     });
 }
 
-/// Holds the lock.
-struct Held(*mut pg_sys::LWLock);
+/// The memory behind the counters, with the lock held.
+struct Held {
+    lock: *mut pg_sys::LWLock,
+    start: *mut u64,
+    words: usize,
+}
 
 impl Held {
-    fn take(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> Held {
-        // SAFETY: the lock lives in shared memory for as long as the server.
-        unsafe { pg_sys::LWLockAcquire(lock, mode) };
-        Held(lock)
+    /// None if there is no shared memory.
+    fn take(mode: pg_sys::LWLockMode::Type) -> Option<Held> {
+        STATE.with(|state| {
+            let (start, lock) = (state.start.get(), state.lock.get());
+            if start.is_null() {
+                return None;
+            }
+            // SAFETY: lock and memory live as long as the server; the memory begins with the counters.
+            unsafe {
+                pg_sys::LWLockAcquire(lock, mode);
+                Some(Held { lock, start: start.add(COUNTERS), words: state.wanted.get() - COUNTERS })
+            }
+        })
     }
 }
 
@@ -101,37 +114,25 @@ impl Drop for Held {
     fn drop(&mut self) {
         // SAFETY: taken in `take`, released once. After an ERROR the server would have released it already, but nothing
         // that is done under it can raise one.
-        unsafe { pg_sys::LWLockRelease(self.0) };
+        unsafe { pg_sys::LWLockRelease(self.lock) };
     }
 }
 
 /// Reads the memory under the lock in share mode; None if there is none. `f` must not raise errors.
 pub fn read<R>(f: impl FnOnce(&[u64]) -> R) -> Option<R> {
-    STATE.with(|state| {
-        let (start, lock) = (state.start.get(), state.lock.get());
-        if start.is_null() {
-            return None;
-        }
-        let _held = Held::take(lock, pg_sys::LWLockMode::LW_SHARED);
-        // SAFETY: the memory lives as long as the server, and nobody writes to it, the counters apart, while the lock is held.
-        Some(f(unsafe { std::slice::from_raw_parts(start.add(COUNTERS), state.wanted.get() - COUNTERS) }))
-    })
+    let held = Held::take(pg_sys::LWLockMode::LW_SHARED)?;
+    // SAFETY: nobody writes to it while the lock is held.
+    Some(f(unsafe { std::slice::from_raw_parts(held.start, held.words) }))
 }
 
 /// Changes the memory under the lock in exclusive mode; None if there is none. `f` must not raise errors.
 pub fn change<R>(f: impl FnOnce(&mut [u64]) -> R) -> Option<R> {
-    STATE.with(|state| {
-        let (start, lock) = (state.start.get(), state.lock.get());
-        if start.is_null() {
-            return None;
-        }
-        let _held = Held::take(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        // SAFETY: as in `read`, and nobody else reads it either.
-        Some(f(unsafe { std::slice::from_raw_parts_mut(start.add(COUNTERS), state.wanted.get() - COUNTERS) }))
-    })
+    let held = Held::take(pg_sys::LWLockMode::LW_EXCLUSIVE)?;
+    // SAFETY: nobody else reads or writes it while the lock is held.
+    Some(f(unsafe { std::slice::from_raw_parts_mut(held.start, held.words) }))
 }
 
-/// The counters; None if there is no shared memory.
+/// The counters, which need no lock; None if there is no shared memory.
 pub fn counters() -> Option<&'static [AtomicU64; COUNTERS]> {
     STATE.with(|state| {
         // SAFETY: null, or the beginning of the piece, which lives as long as the server and is only ever used atomically.
