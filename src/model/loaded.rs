@@ -167,7 +167,6 @@ impl Loaded {
         let begin = Instant::now();
         let result =
             interrupts::interruptible(guc::threads(), is_stopped, |job| self.model.embed(texts, role, job));
-        give_back_memory(texts);
         let embedded = result.map_err(Error::from)?;
         count(|counters| {
             match role {
@@ -187,19 +186,6 @@ fn keep(key: Key, vector: &[f32]) -> Rc<[f32]> {
     let embedding: Rc<[f32]> = Rc::from(vector);
     CACHE.with_borrow_mut(|cache| cache.put(key, embedding.clone(), guc::cache_bytes()));
     embedding
-}
-
-/// Texts of more bytes than this, together, leave megabytes behind that the C library would keep for the next time.
-const MUCH_TEXT: usize = 2048;
-
-/// Has the C library give free memory back to the system after a run over long texts: a backend may wait for days until
-/// its next search. Takes about as long as one token.
-fn give_back_memory(texts: &[&str]) {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    if texts.iter().map(|text| text.len()).sum::<usize>() > MUCH_TEXT {
-        // SAFETY: touches free memory only.
-        unsafe { libc::malloc_trim(0) };
-    }
 }
 
 fn is_stopped<T>(result: &Result<T, EmbedError>) -> bool {
