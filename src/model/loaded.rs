@@ -20,6 +20,7 @@ use super::{CACHE, COUNTERS, interrupts, shared};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::interrupts::with_signals_blocked;
+use crate::pg::memory;
 
 /// A model ready for use. Holding one keeps the session with that very model.
 pub struct Loaded {
@@ -80,6 +81,7 @@ pub fn get(name: &str) -> Result<Rc<Loaded>> {
 fn load(model_dir: &Path, name: &str, provider: &str) -> Result<Loaded> {
     let spec = ModelSpec::find(model_dir, name)?;
     let options = LoadOptions { execution_provider: provider.to_owned() };
+    memory::share_one_arena();
     // The library may start threads of its own when it is loaded.
     let library = with_signals_blocked(|| Library::load(&guc::onnxruntime_library()))?;
     let model =
@@ -167,6 +169,7 @@ impl Loaded {
         let begin = Instant::now();
         let result =
             interrupts::interruptible(guc::threads(), is_stopped, |job| self.model.embed(texts, role, job));
+        memory::give_back();
         let embedded = result.map_err(Error::from)?;
         count(|counters| {
             match role {

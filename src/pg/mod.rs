@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod expression;
 pub mod interrupts;
 pub mod lock;
+pub mod memory;
 pub mod progress;
 pub mod relation;
 pub mod rows;
