@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What recall costs, over a range of settings: recomputes, pages and milliseconds, without running a model.
 
-    .build/venv/bin/python benches/sweep.py FOLDER ... [--mode built --mode grown] [--figures docs/figures] [--csv FILE]
+    .build/venv/bin/python benches/sweep.py FOLDER ... [--mode built --mode grown] [--setting NAME=VALUE] [--figures docs/figures] [--csv FILE]
 
 FOLDER holds, beside what samples/README.md describes, the embeddings themselves (embeddings.f16.npy and
 query_embeddings.f16.npy, one row per passage or query). They become a column of type embedding, which is indexed: a scan then
@@ -26,14 +26,16 @@ from chart import line_chart  # noqa: E402
 from pg import Cluster  # noqa: E402
 
 SETTINGS = [f"leann.rerank_z={z}" for z in (0.5, 1, 1.3, 1.5, 1.7, 2, 2.3)]
-BEFORE = {"built": "true", "grown": "false", "tenth": "n % 10 = 0"}
+# Rows that are there when the index is made, and its options.
+MODES = {"built": ("true", ""), "grown": ("false", ""), "tenth": ("n % 10 = 0", ""),
+         "stored": ("true", "WITH (store = float16)"), "stored, grown": ("false", "WITH (store = float16)")}
 ASK = """DO $$ DECLARE q record; found int[]; scan record; begun timestamptz; BEGIN
     FOR q IN SELECT * FROM queries ORDER BY n LOOP
         begun := clock_timestamp();
         SELECT array_agg(near.n) INTO found FROM (SELECT d.n FROM docs d ORDER BY d.v <-> q.v LIMIT 10) near;
         SELECT * INTO scan FROM leann.last_scan();
         INSERT INTO results VALUES (q.n, found, scan.candidates, scan.pages, scan.late,
-                                    extract(epoch FROM clock_timestamp() - begun) * 1000);
+                                    extract(epoch FROM clock_timestamp() - begun) * 1000, scan.walk_ms);
     END LOOP; END $$"""
 
 
@@ -49,10 +51,11 @@ def load(session, table, rows):
 
 
 def make_index(session, mode):
+    first, options = MODES[mode]
     session.run("DROP TABLE IF EXISTS docs; CREATE TABLE docs (n int PRIMARY KEY, v embedding);"
-                f"INSERT INTO docs SELECT * FROM source WHERE {BEFORE[mode]} ORDER BY n;"
-                "CREATE INDEX docs_v ON docs USING leann (v);"
-                f"INSERT INTO docs SELECT * FROM source WHERE NOT ({BEFORE[mode]}) ORDER BY n; ANALYZE docs", 7200)
+                f"INSERT INTO docs SELECT * FROM source WHERE {first} ORDER BY n;"
+                f"CREATE INDEX docs_v ON docs USING leann (v) {options};"
+                f"INSERT INTO docs SELECT * FROM source WHERE NOT ({first}) ORDER BY n; ANALYZE docs", 7200)
     if session.run("SELECT * FROM leann.check('docs_v')", 600):
         raise SystemExit("leann.check finds faults")
     nodes, size = map(int, session.row("SELECT node_pages, bytes FROM leann.index_info('docs_v')"))
@@ -63,7 +66,7 @@ def measure(session, setting, similar):
     """Mean figures of all queries with one setting."""
     session.run(f"RESET ALL; SET enable_seqscan = off; SET {setting};"
                 "DROP TABLE IF EXISTS results;"
-                "CREATE TABLE results (n int, found int[], candidates int, pages int, late int, ms float8)")
+                "CREATE TABLE results (n int, found int[], candidates int, pages int, late int, ms float8, walk_ms float8)")
     session.run(ASK, 7200)
     tenth = numpy.sort(similar, axis=1)[:, -10]
     recall, figures = [], []
@@ -74,10 +77,11 @@ def measure(session, setting, similar):
     figures = numpy.array(figures)
     return {"recall@10": numpy.mean(recall), "recomputes": figures[:, 0].mean(), "p95": numpy.percentile(figures[:, 0], 95),
             "pages": figures[:, 1].mean(), "late": figures[:, 2].mean(), "ms": figures[:, 3].mean(),
-            "ms p95": numpy.percentile(figures[:, 3], 95)}
+            "ms p95": numpy.percentile(figures[:, 3], 95), "walk ms": figures[:, 4].mean(),
+            "walk ms p95": numpy.percentile(figures[:, 4], 95)}
 
 
-def sweep(folder, modes, queries):
+def sweep(folder, modes, settings, queries):
     """Lines of the table for one data set."""
     rows, asked = unit_rows(folder / "embeddings.f16.npy"), unit_rows(folder / "query_embeddings.f16.npy", queries)
     similar = asked @ rows.T
@@ -88,7 +92,7 @@ def sweep(folder, modes, queries):
         load(session, "queries", asked)
         for mode in modes:
             node_pages, size = make_index(session, mode)
-            for setting in SETTINGS:
+            for setting in settings:
                 line = {"data": folder.name, "index": mode, "setting": setting, **measure(session, setting, similar),
                         "of pages": node_pages, "bytes/row": size / len(rows)}
                 lines.append(line)
@@ -100,14 +104,15 @@ def sweep(folder, modes, queries):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=pathlib.Path)
-    parser.add_argument("--mode", action="append", choices=BEFORE)
+    parser.add_argument("--mode", action="append", choices=MODES)
+    parser.add_argument("--setting", action="append", help="NAME=VALUE instead of the range of settings")
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--figures", type=pathlib.Path)
     parser.add_argument("--csv", type=pathlib.Path)
     args = parser.parse_args()
     modes = args.mode or ["built", "grown"]
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
-    lines = [line for folder in args.folders for line in sweep(folder.resolve(), modes, args.queries)]
+    lines = [line for folder in args.folders for line in sweep(folder.resolve(), modes, args.setting or SETTINGS, args.queries)]
     if args.csv:
         with args.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, lines[0])

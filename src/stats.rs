@@ -22,6 +22,8 @@ pub struct ScanStats {
     pub late: u64,
     /// Milliseconds in the model, the query included.
     pub model_ms: f64,
+    /// Milliseconds in the walk and in scoring: all work on the index's own pages.
+    pub walk_ms: f64,
 }
 
 impl ScanStats {
@@ -41,7 +43,7 @@ impl ScanStats {
 
 thread_local! {
     static LAST: Cell<ScanStats> = const { Cell::new(ScanStats {
-        pages: 0, nodes: 0, candidates: 0, recomputes: 0, cache_hits: 0, batches: 0, late: 0, model_ms: 0.0,
+        pages: 0, nodes: 0, candidates: 0, recomputes: 0, cache_hits: 0, batches: 0, late: 0, model_ms: 0.0, walk_ms: 0.0,
     }) };
 }
 

@@ -3,7 +3,7 @@
 use super::errors;
 use super::index::{corrupted, embed_values, read_meta};
 use super::layout::{self, Centre, Contents, ENTRY_HUBS, MAX_LINKS, NewPage, bulk_size, centre_len};
-use super::options::Options;
+use super::options::{Options, Store};
 use crate::error::OrRaise;
 use crate::guc;
 use crate::model::{self, Loaded};
@@ -99,6 +99,8 @@ unsafe fn build(table: Rel, index: Rel, info: *mut pg_sys::IndexInfo) -> (f64, u
         errors::raise_internal(format!("index \"{}\" already contains data", index.name()));
     }
     let model = model::get(&model_of(index)).or_raise();
+    let options = Options::of(index);
+    check_room(index, &model, &options);
     progress::phase(Phase::Embedding);
     progress::rows_total(table.tuples_estimate().max(0.0) as u64);
     // SAFETY: reads a setting.
@@ -131,13 +133,8 @@ unsafe fn build(table: Rel, index: Rel, info: *mut pg_sys::IndexInfo) -> (f64, u
     let Collector { vectors, pointers, .. } = collector;
     let vectors = vectors.finish();
     let threads = guc::threads();
-    let work = LayOut {
-        vectors: &vectors,
-        pointers: &pointers,
-        dim: model.dim(),
-        options: Options::of(index),
-        seed: random_u64(),
-    };
+    let work =
+        LayOut { vectors: &vectors, pointers: &pointers, dim: model.dim(), options, seed: random_u64() };
     let blocks = work.write(index, &model, threads);
     wal::log_range(index, 0..blocks);
     (heap_rows, rows)
@@ -196,6 +193,14 @@ fn check_key_type(table: Rel, index: Rel) {
     }
 }
 
+/// Refuses to store embeddings of which not two fit on a page: it could not be split.
+fn check_room(index: Rel, model: &Loaded, options: &Options) {
+    let sketch_bytes = options.first_sketcher(model.dim(), 0).sketch_bytes();
+    if options.store == Store::Float16 && layout::node_capacity(sketch_bytes) < 2 {
+        errors::raise_too_large_to_store(&index.name(), model.name(), model.dim());
+    }
+}
+
 pub fn random_u64() -> u64 {
     let mut bytes = [0u8; 8];
     // SAFETY: the buffer is 8 writable bytes.
@@ -229,7 +234,7 @@ impl LayOut<'_> {
         let index_id = random_u64();
         let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
         let written = if rows == 0 {
-            let sketcher = Sketcher::untrained(self.dim, self.seed);
+            let sketcher = self.options.first_sketcher(self.dim, self.seed);
             progress::phase(Phase::Writing);
             layout::empty(model, fingerprint, &sketcher, self.seed, index_id).write(index, fork)
         } else {
@@ -261,8 +266,8 @@ impl LayOut<'_> {
     /// Trains on a sample spread evenly over the rows; few rows get the untrained sketch.
     fn train(&self) -> Result<Sketcher, String> {
         let rows = F16Rows::new(self.vectors.values(), self.dim);
-        if rows.len() < TRAIN_FROM {
-            return Ok(Sketcher::untrained(self.dim, self.seed));
+        if rows.len() < TRAIN_FROM || self.options.store == Store::Float16 {
+            return Ok(self.options.first_sketcher(self.dim, self.seed));
         }
         let count = rows.len().min(TRAIN_ROWS);
         let mut sample = vec![0.0; count * self.dim];
@@ -329,7 +334,7 @@ pub unsafe extern "C-unwind" fn ambuildempty(index: pg_sys::Relation) {
     let rel = unsafe { Rel::from_raw(index) };
     let meta = read_meta(rel);
     let seed = random_u64();
-    let sketcher = Sketcher::untrained(meta.dim as usize, seed);
+    let sketcher = Options::of(rel).first_sketcher(meta.dim as usize, seed);
     layout::empty(&meta.model, meta.fingerprint, &sketcher, seed, random_u64())
         .write(rel, pg_sys::ForkNumber::INIT_FORKNUM)
         .unwrap_or_else(|fault| corrupted(rel, 0, fault));

@@ -1,11 +1,12 @@
 //! What the planner is told: an ordered scan pays for its walk and its first recomputes at once, and for one recompute
-//! per row after that. Anything else is infinitely dear.
+//! per row after that; one that stores embeddings recomputes none. Anything else is infinitely dear.
 
 use super::index::read_meta;
 use crate::error::OrRaise;
 use crate::pg::{Rel, expression};
 use crate::sql::operators;
 use crate::{guc, model};
+use leann_page::SketchForm;
 use pgrx::{PgList, pg_sys};
 
 /// Rows that are recomputed before the first one goes out, beyond those that go out: the price of being sure.
@@ -26,7 +27,10 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     // SAFETY: the server passes a path over one of our indexes and places for the results.
     unsafe {
         let info = (*path).indexinfo;
-        let estimate = if serves(path) { estimate((*info).tuples, (*info).pages) } else { Estimate::NEVER };
+        let estimate = match serves(path) {
+            Some(form) => estimate((*info).tuples, (*info).pages, form),
+            None => Estimate::NEVER,
+        };
         *startup = estimate.startup;
         *total = estimate.total;
         *selectivity = 1.0;
@@ -45,11 +49,11 @@ impl Estimate {
     const NEVER: Estimate = Estimate { startup: f64::INFINITY, total: f64::INFINITY, pages: 0.0 };
 }
 
-/// For an index of so many rows and pages.
-fn estimate(rows: f64, index_pages: u32) -> Estimate {
+/// For an index of so many rows and pages, with such sketches.
+fn estimate(rows: f64, index_pages: u32, form: SketchForm) -> Estimate {
     // SAFETY: reads planner settings.
     let (page_cost, operator_cost) = unsafe { (pg_sys::random_page_cost, pg_sys::cpu_operator_cost) };
-    let recompute = guc::recompute_cost();
+    let recompute = if form == SketchForm::Float16 { 0.0 } else { guc::recompute_cost() };
     let rows = rows.max(1.0);
     // The walk reads until `patience` pages brought nothing; about as many bring something.
     let pages = f64::from(index_pages).min(2.0 * guc::patience(index_pages) as f64 + 8.0);
@@ -60,26 +64,28 @@ fn estimate(rows: f64, index_pages: u32) -> Estimate {
     Estimate { startup, total: startup + rows * (recompute + page_cost), pages }
 }
 
-/// Whether the index can answer this path: it orders by a distance, to a query of the index's model.
+/// What the index's sketches are, if it can answer this path: it orders by a distance, to a query of the index's model.
 ///
 /// # Safety
 /// `path` is a live path over one of our indexes.
-unsafe fn serves(path: *mut pg_sys::IndexPath) -> bool {
+unsafe fn serves(path: *mut pg_sys::IndexPath) -> Option<SketchForm> {
     // SAFETY: by the caller's promise; the planner holds a lock on the index, so it opens without one.
     unsafe {
         let order_bys = PgList::<pg_sys::Node>::from_pg((*path).indexorderbys);
         if order_bys.is_empty() {
-            return false;
+            return None;
         }
         let raw = pg_sys::index_open((*(*path).indexinfo).indexoid, pg_sys::NoLock as i32);
         let index = Rel::from_raw(raw);
-        let meta_model = read_meta(index).model;
+        let meta = read_meta(index);
         let own = match expression::definition(index) {
             expression::Definition::Model(_) => true,
-            expression::Definition::Default => model::default_name() == meta_model,
+            expression::Definition::Default => model::default_name() == meta.model,
         };
         pg_sys::index_close(raw, pg_sys::NoLock as i32);
-        own && order_bys.iter_ptr().all(|clause| query_model(clause).is_none_or(|model| model == meta_model))
+        let serves = own
+            && order_bys.iter_ptr().all(|clause| query_model(clause).is_none_or(|model| model == meta.model));
+        serves.then_some(meta.sketch_form)
     }
 }
 

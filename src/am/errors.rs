@@ -84,6 +84,17 @@ pub fn raise_text_column(table: &str, column: &str) -> ! {
     .raise()
 }
 
+/// CREATE INDEX with `store = float16` on a model of very many dimensions.
+pub fn raise_too_large_to_store(index: &str, model: &str, dim: usize) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!("index \"{index}\" cannot store embeddings of {dim} dimensions, those of model \"{model}\""),
+    )
+    .detail("Two of them must fit on a page.")
+    .hint("Leave out the option store: the index then recomputes embeddings.")
+    .raise()
+}
+
 /// The object is no index of this access method.
 pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
     // SAFETY: takes any oid; the name is a palloc'd C string or null.

@@ -6,7 +6,7 @@ use crate::model::{self, Loaded};
 use crate::pg::{Access, PageGuard, Rel, WalRecord, expression};
 use crate::sql::embedding::Embedding;
 use leann_embed::Role;
-use leann_page::{Meta, NO_PAGE, PageError, ParamsPage};
+use leann_page::{Meta, NO_PAGE, PageError, ParamsPage, SketchForm};
 use leann_sketch::Sketcher;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -155,16 +155,22 @@ fn sketcher(rel: Rel, meta: &Meta) -> Rc<Sketcher> {
 }
 
 fn load_sketcher(rel: Rel, meta: &Meta) -> Sketcher {
-    let sketcher = if meta.params_first == NO_PAGE {
-        Sketcher::untrained(meta.dim as usize, meta.seed)
-    } else {
-        let bytes = read_params(rel, meta);
-        if crc32fast::hash(&bytes) != meta.params_checksum {
-            errors::raise_corrupted(&rel.name(), meta.params_first, "sketch parameters fail their checksum");
+    let sketcher = match meta.sketch_form {
+        SketchForm::Untrained => Sketcher::untrained(meta.dim as usize, meta.seed),
+        SketchForm::Float16 => Sketcher::float16(meta.dim as usize),
+        SketchForm::Trained => {
+            let bytes = read_params(rel, meta);
+            if crc32fast::hash(&bytes) != meta.params_checksum {
+                errors::raise_corrupted(
+                    &rel.name(),
+                    meta.params_first,
+                    "sketch parameters fail their checksum",
+                );
+            }
+            Sketcher::from_bytes(&bytes).unwrap_or_else(|fault| {
+                errors::raise_corrupted(&rel.name(), meta.params_first, &fault.to_string())
+            })
         }
-        Sketcher::from_bytes(&bytes).unwrap_or_else(|fault| {
-            errors::raise_corrupted(&rel.name(), meta.params_first, &fault.to_string())
-        })
     };
     let agrees = sketcher.dim() == meta.dim as usize
         && sketcher.sketch_bytes() == meta.sketch_bytes as usize

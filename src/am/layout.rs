@@ -6,7 +6,7 @@ use crate::pg::{PageGuard, Rel};
 use leann_graph::PageSize;
 use leann_page::{
     HeapPointer, HubPage, HubPageMut, HubRef, Meta, NO_PAGE, NewHub, NodePage, NodePageMut, PageError,
-    ParamsPage,
+    ParamsPage, SketchForm,
 };
 use leann_sketch::Sketcher;
 
@@ -48,6 +48,14 @@ impl Centre {
 pub fn centre_len(sketcher: &Sketcher) -> usize {
     // The directions of an untrained sketch all count the same.
     if sketcher.is_trained() { sketcher.directions().min(CENTRE_DIRECTIONS) } else { sketcher.directions() }
+}
+
+fn sketch_form(sketcher: &Sketcher) -> SketchForm {
+    match sketcher {
+        _ if sketcher.is_exact() => SketchForm::Float16,
+        _ if sketcher.is_trained() => SketchForm::Trained,
+        _ => SketchForm::Untrained,
+    }
 }
 
 /// One node page before it has a block.
@@ -132,7 +140,7 @@ impl Contents<'_> {
             directions: self.sketcher.directions() as u16,
             centre_len: centre_len(self.sketcher) as u16,
             max_links: MAX_LINKS as u16,
-            trained: self.sketcher.is_trained(),
+            sketch_form: sketch_form(self.sketcher),
             seed: self.seed,
             rows_trained: self.rows_trained as u32,
             params_first: if params.is_empty() { NO_PAGE } else { 1 },
@@ -229,7 +237,9 @@ pub fn empty<'a>(
 /// How full a bulk build makes pages: the fill factor on average, no page beyond its capacity.
 pub fn bulk_size(sketch_bytes: usize, options: &Options) -> PageSize {
     let capacity = node_capacity(sketch_bytes);
-    PageSize { fill: (capacity * options.fill_percent as usize / 100).max(1), capacity }
+    // Rounded, not cut: a page may have room for few.
+    let fill = (capacity * options.fill_percent as usize + 50) / 100;
+    PageSize { fill: fill.max(1), capacity }
 }
 
 /// Nodes that fit on a page.

@@ -1,11 +1,13 @@
 //! An ordered scan: walk → sketch estimates → visible rows' text → recompute → rerank → emit (am/README.md, "Scan").
+//! Where the index stores embeddings, estimates are exact and nothing is recomputed; all else is the same.
 
 use super::errors;
 use super::hubs::{self, SEARCH_BEAM};
 use super::index::{Index, corrupted, embed_values};
 use super::insert::parse_nodes;
 use crate::guc::{self, IterativeScan};
-use crate::model::{self, Loaded};
+use crate::model::known::Distances;
+use crate::model::{self, Key, Loaded};
 use crate::pg::rows::RowReader;
 use crate::pg::{Access, PageGuard, interrupts};
 use crate::sql::embedding::Embedding;
@@ -14,7 +16,9 @@ use crate::stats::{self, ScanStats};
 use leann_graph::{HubMetric, HubWalk, NodePageRef, Rerank, RerankOptions, Step};
 use leann_page::{HeapPointer, PageKind, kind};
 use leann_sketch::{Estimate, SketchQuery};
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// One scan for one query.
 pub struct OrderedScan {
@@ -28,6 +32,23 @@ pub struct OrderedScan {
     stats: ScanStats,
     /// Reused for the estimates of one page.
     estimates: Vec<Estimate>,
+    stored: Stored,
+}
+
+/// What a scan of an index that stores embeddings keeps of rows until it returns them. Empty for any other.
+struct Stored {
+    known: Distances,
+    /// Of rows that are looked up and not returned yet: what names the text's embedding, and the square of its distance.
+    waiting: HashMap<HeapPointer, (Key, f64)>,
+}
+
+impl Stored {
+    /// The row is about to be returned.
+    fn returned(&mut self, pointer: HeapPointer) {
+        if let Some((row, squared)) = self.waiting.remove(&pointer) {
+            self.known.add(row, squared);
+        }
+    }
 }
 
 impl OrderedScan {
@@ -38,6 +59,7 @@ impl OrderedScan {
         let query = embed_values(index.rel, &model, &[query]).swap_remove(0);
         let mut stats = ScanStats::default();
         stats.add_model_time(&before, &model::counters());
+        let begin = Instant::now();
         let sketch_query = index.sketcher.query(&query);
         let centre_len = index.meta.centre_len as usize;
         let target = sketch_query.projected()[..centre_len].to_vec();
@@ -49,8 +71,10 @@ impl OrderedScan {
             ef: guc::ef_search(),
             patience: guc::patience(index.rel.blocks()),
         });
+        stats.walk_ms += milliseconds(begin);
         stats::publish(&stats);
         OrderedScan {
+            stored: Stored { known: Distances::new(&query), waiting: HashMap::new() },
             walk: HubWalk::new(target, HubMetric::Search, SEARCH_BEAM),
             batch: guc::recompute_batch(),
             index,
@@ -67,7 +91,10 @@ impl OrderedScan {
     pub fn next(&mut self, reader: &mut RowReader) -> Option<HeapPointer> {
         let next = loop {
             match self.rerank.next_step() {
-                Step::Emit(pointer, _) => break Some(pointer),
+                Step::Emit(pointer, _) => {
+                    self.stored.returned(pointer);
+                    break Some(pointer);
+                }
                 Step::Walk => self.visit_page(),
                 Step::Recompute => self.recompute(reader),
                 Step::Done => break None,
@@ -81,6 +108,7 @@ impl OrderedScan {
     /// Visits the best node page not visited yet: scores all its nodes.
     fn visit_page(&mut self) {
         interrupts::check();
+        let begin = Instant::now();
         match hubs::next_page(&mut self.walk, &self.index) {
             Some((_, page, _)) => {
                 if !self.score_page(page) {
@@ -89,6 +117,7 @@ impl OrderedScan {
             }
             None => self.rerank.walk_exhausted(),
         }
+        self.stats.walk_ms += milliseconds(begin);
     }
 
     /// False if the page is no longer the one that its hub spoke of.
@@ -121,9 +150,20 @@ impl OrderedScan {
         true
     }
 
-    /// Recomputes the most optimistic candidates whose rows the snapshot sees: a batch of them, so that all threads
-    /// have work even where many rows are dead.
+    /// Recomputes the most optimistic candidates whose rows the snapshot sees.
     fn recompute(&mut self, reader: &mut RowReader) {
+        let (pointers, values) = self.read_batch(reader);
+        if values.is_empty() {
+        } else if self.index.sketcher.is_exact() {
+            self.give_stored(&pointers, &values);
+        } else {
+            self.give_recomputed(&pointers, &values);
+        }
+    }
+
+    /// The next candidates whose rows the snapshot sees: a whole batch of them, so that all threads have work even where
+    /// many rows are dead.
+    fn read_batch(&mut self, reader: &mut RowReader) -> (Vec<HeapPointer>, Vec<Embedding>) {
         let mut pointers = Vec::with_capacity(self.batch);
         let mut values = Vec::with_capacity(self.batch);
         while values.len() < self.batch {
@@ -149,15 +189,39 @@ impl OrderedScan {
             reader.release_row();
             interrupts::check();
         }
-        if values.is_empty() {
-            return;
-        }
+        (pointers, values)
+    }
+
+    fn give_recomputed(&mut self, pointers: &[HeapPointer], values: &[Embedding]) {
         let before = model::counters();
-        let embeddings = embed_values(self.index.rel, &self.model, &values);
+        let embeddings = embed_values(self.index.rel, &self.model, values);
         self.stats.add_model_work(&before, &model::counters());
-        for (pointer, embedding) in pointers.into_iter().zip(embeddings) {
+        for (&pointer, embedding) in pointers.iter().zip(embeddings) {
             let squared = operators::squared_distance(&self.query, &embedding);
             self.rerank.give(pointer, operators::similarity(squared) as f32);
         }
     }
+
+    /// What the index stores is taken for exact; a row that holds its vector itself is exact to the bit.
+    fn give_stored(&mut self, pointers: &[HeapPointer], values: &[Embedding]) {
+        for (&pointer, value) in pointers.iter().zip(values) {
+            let similarity = match value {
+                Embedding::Dense(_) => {
+                    let vector = embed_values(self.index.rel, &self.model, std::slice::from_ref(value));
+                    operators::similarity(operators::squared_distance(&self.query, &vector[0])) as f32
+                }
+                Embedding::Deferred { text, role, .. } => {
+                    let Some(similarity) = self.rerank.estimate_of(pointer) else { continue };
+                    let squared = 2.0 - 2.0 * f64::from(similarity);
+                    self.stored.waiting.insert(pointer, (self.model.key(*role, text), squared.max(0.0)));
+                    similarity
+                }
+            };
+            self.rerank.give(pointer, similarity);
+        }
+    }
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use leann_embed::Role;
 use lru::LruCache;
 
+/// Names a text as a model embeds it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key([u8; 16]);
 
@@ -20,6 +21,17 @@ impl Key {
             Role::Passage => 2,
         }]);
         hasher.update(text.as_bytes());
+        let mut key = [0; 16];
+        hasher.finalize_xof().fill(&mut key);
+        Key(key)
+    }
+
+    /// The key of a vector that stands for itself.
+    pub fn of_vector(vector: &[f32]) -> Key {
+        let mut hasher = blake3::Hasher::new();
+        for value in vector {
+            hasher.update(&value.to_bits().to_le_bytes());
+        }
         let mut key = [0; 16];
         hasher.finalize_xof().fill(&mut key);
         Key(key)

@@ -126,10 +126,14 @@ impl Loaded {
         self.model.fingerprint()
     }
 
+    /// What names this text's embedding.
+    pub fn key(&self, role: Role, text: &str) -> Key {
+        Key::new(&self.fingerprint(), role, text)
+    }
+
     /// Embeds texts, in their order, each of unit length. What the cache has is not computed, nor is a text twice.
     pub fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Rc<[f32]>>> {
-        let fingerprint = self.fingerprint();
-        let keys: Vec<Key> = texts.iter().map(|text| Key::new(&fingerprint, role, text)).collect();
+        let keys: Vec<Key> = texts.iter().map(|text| self.key(role, text)).collect();
         let mut found: HashMap<Key, Rc<[f32]>> = HashMap::new();
         let mut missing: Vec<(Key, &str)> = Vec::new();
         CACHE.with_borrow_mut(|cache| {

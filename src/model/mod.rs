@@ -5,6 +5,7 @@
 
 mod cache;
 mod interrupts;
+pub mod known;
 mod listing;
 mod loaded;
 mod ring;
@@ -18,6 +19,7 @@ use leann_embed::Role;
 use crate::error::{Error, Result};
 use crate::guc;
 use cache::Cache;
+pub use cache::Key;
 
 pub use listing::list;
 pub use loaded::{Loaded, get};

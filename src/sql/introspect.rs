@@ -6,7 +6,7 @@ use crate::pg::buffer::BODY_BYTES;
 use crate::pg::relation::OpenIndex;
 use crate::pg::{Access, PageGuard, interrupts};
 use crate::stats;
-use leann_page::{HubPage, NodePage, PageKind, kind};
+use leann_page::{HubPage, NodePage, PageKind, SketchForm, kind};
 use pgrx::prelude::*;
 
 /// Opens an index of this access method for a user who may read its table.
@@ -81,6 +81,7 @@ fn index_info(
         name!(model, String),
         name!(fingerprint, String),
         name!(dimensions, i32),
+        name!(store, String),
         name!(trained, bool),
         name!(rows_trained, i64),
         name!(sketch_bytes, i32),
@@ -102,9 +103,12 @@ fn index_info(
     let meta = index::read_meta(rel);
     let pages = count_pages(rel);
     let bytes = i64::from(rel.blocks()) * (BODY_BYTES + crate::pg::buffer::HEADER_BYTES) as i64;
-    let advice = if !meta.trained && pages.nodes >= TRAIN_ADVISED_FROM {
+    let store = if meta.sketch_form == SketchForm::Float16 { "float16" } else { "none" };
+    let advice = if meta.sketch_form == SketchForm::Untrained && pages.nodes >= TRAIN_ADVISED_FROM {
         Some("the sketch is untrained: REINDEX makes searches cheaper".to_string())
-    } else if meta.trained && pages.nodes > GROWTH_ADVISED * meta.rows_at_build.max(1) {
+    } else if meta.sketch_form == SketchForm::Trained
+        && pages.nodes > GROWTH_ADVISED * meta.rows_at_build.max(1)
+    {
         Some(
             "the index has grown far beyond the rows its sketch was trained on: consider REINDEX".to_string(),
         )
@@ -115,7 +119,8 @@ fn index_info(
         meta.model,
         meta.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
         meta.dim as i32,
-        meta.trained,
+        store.to_owned(),
+        meta.sketch_form == SketchForm::Trained,
         i64::from(meta.rows_trained),
         i32::from(meta.sketch_bytes),
         i32::from(meta.directions),
@@ -145,6 +150,7 @@ fn last_scan() -> TableIterator<
         name!(batches, i64),
         name!(late, i64),
         name!(model_ms, f64),
+        name!(walk_ms, f64),
     ),
 > {
     let scan = stats::last_scan();
@@ -157,6 +163,7 @@ fn last_scan() -> TableIterator<
         scan.batches as i64,
         scan.late as i64,
         scan.model_ms,
+        scan.walk_ms,
     ))
 }
 

@@ -14,7 +14,8 @@ use pgrx::prelude::*;
 use super::embedding::Embedding;
 use super::{Reals, Text};
 use crate::error::{Error, OrRaise, Result};
-use crate::model;
+use crate::model::{self, known};
+use leann_embed::Role;
 
 /// Which distance: its number is the operator's strategy in the operator class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,9 +110,25 @@ fn common_model<'a>(a: &'a Embedding, b: &'a Embedding) -> Result<Cow<'a, str>> 
 /// The distance of any two values.
 fn distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
     let model = common_model(a, b)?;
+    if let Some(squared) = known_distance(&model, a, b)? {
+        return Ok(strategy.distance(squared));
+    }
     let (a, b): (Rc<[f32]>, Rc<[f32]>) = (a.vector(&model)?, b.vector(&model)?);
     require_same_dimensions(a.len(), b.len())?;
     Ok(strategy.distance(squared_distance(&a, &b)))
+}
+
+/// The square of the L2 distance if an index scan has just found it without the model.
+fn known_distance(model: &str, a: &Embedding, b: &Embedding) -> Result<Option<f64>> {
+    let is_row = |value: &Embedding| matches!(value, Embedding::Deferred { role: Role::Passage, .. });
+    let (row, query) = if is_row(a) { (a, b) } else { (b, a) };
+    match row {
+        Embedding::Deferred { text, role: Role::Passage, .. } if !known::is_empty() => {
+            let key = model::get(model)?.key(Role::Passage, text);
+            Ok(known::squared_distance(&key, &*query.vector(model)?))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn distance_to_text(strategy: Strategy, a: &Embedding, text: &Text) -> f64 {

@@ -378,6 +378,11 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
         batch
     }
 
+    /// The estimate for a key of the last batch; None for other keys. Where estimates are exact it is what to give.
+    pub fn estimate_of(&self, key: K) -> Option<f32> {
+        self.asked.iter().find(|candidate| candidate.key == key).map(|candidate| candidate.similarity)
+    }
+
     /// The exact similarity of a key of the last batch. Other keys are ignored.
     pub fn give(&mut self, key: K, similarity: f32) {
         let Some(candidate) = self.answered(key) else { return };

@@ -26,7 +26,7 @@ pub use error::PageError;
 pub use free::FreePage;
 pub use header::{FORMAT_VERSION, PageKind, generation, kind};
 pub use hub::{HubEntry, HubPage, HubPageMut, MAX_LINKS, NewHub};
-pub use meta::{MAX_DIM, MAX_ENTRY_HUBS, MAX_MODEL_NAME, Meta};
+pub use meta::{MAX_DIM, MAX_ENTRY_HUBS, MAX_MODEL_NAME, Meta, SketchForm};
 pub use node::{NodePage, NodePageMut};
 pub use params::ParamsPage;
 pub use refs::{HeapPointer, HubRef};

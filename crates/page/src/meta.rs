@@ -33,7 +33,7 @@ const SKETCH_BYTES: usize = 108;
 const DIRECTIONS: usize = 110;
 const CENTRE_LEN: usize = 112;
 const MAX_LINKS: usize = 114;
-const TRAINED: usize = 116;
+const SKETCH_FORM: usize = 116;
 const MODEL_LEN: usize = 117;
 const ENTRY_HUB_COUNT: usize = 118;
 const MODEL: usize = 120;
@@ -42,6 +42,18 @@ const MODEL_ROOM: usize = MAX_MODEL_NAME + 1;
 const ENTRY_HUBS: usize = MODEL + MODEL_ROOM;
 /// Bytes before the reserved tail, which goes on to the end of the body.
 const FIXED: usize = ENTRY_HUBS + MAX_ENTRY_HUBS * REF_BYTES;
+
+/// What the sketches of an index are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SketchForm {
+    /// Codes that know nothing of the index's rows: it was made without any.
+    Untrained = 0,
+    /// Codes trained on the index's own rows, with parameters of their own.
+    Trained = 1,
+    /// The embeddings themselves, in 16-bit floats.
+    Float16 = 2,
+}
 
 /// What the meta page says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +74,8 @@ pub struct Meta {
     pub centre_len: u16,
     /// Links that a hub entry has room for.
     pub max_links: u16,
-    /// Whether the sketch was trained on the index's own rows.
-    pub trained: bool,
+    /// What sketches are.
+    pub sketch_form: SketchForm,
     /// Seed of the sketch's random choices.
     pub seed: u64,
     /// Rows that the sketch was trained on.
@@ -133,7 +145,7 @@ impl Meta {
         put(page, DIRECTIONS, self.directions.to_le_bytes());
         put(page, CENTRE_LEN, self.centre_len.to_le_bytes());
         put(page, MAX_LINKS, self.max_links.to_le_bytes());
-        page[TRAINED] = u8::from(self.trained);
+        page[SKETCH_FORM] = self.sketch_form as u8;
     }
 
     /// Reads a body, the exact inverse of [`Meta::encode`].
@@ -147,10 +159,11 @@ impl Meta {
             return impossible("meta page generation", generation_of(page));
         }
         expect_zero("reserved bytes of the meta page", &body[FIXED..])?;
-        let trained = match page[TRAINED] {
-            0 => false,
-            1 => true,
-            other => return impossible("trained flag", other),
+        let sketch_form = match page[SKETCH_FORM] {
+            0 => SketchForm::Untrained,
+            1 => SketchForm::Trained,
+            2 => SketchForm::Float16,
+            other => return impossible("form of sketches", other),
         };
         check_dim(get_u32(page, DIM))?;
         Ok(Meta {
@@ -162,7 +175,7 @@ impl Meta {
             directions: get_u16(page, DIRECTIONS),
             centre_len: get_u16(page, CENTRE_LEN),
             max_links: get_u16(page, MAX_LINKS),
-            trained,
+            sketch_form,
             seed: get_u64(page, SEED),
             rows_trained: get_u32(page, ROWS_TRAINED),
             params_first: get_u32(page, PARAMS_FIRST),

@@ -2,7 +2,9 @@
 
 mod drive;
 
-use leann_page::{FreePage, HeapPointer, HubPageMut, HubRef, Meta, NewHub, NodePageMut, ParamsPage};
+use leann_page::{
+    FreePage, HeapPointer, HubPageMut, HubRef, Meta, NewHub, NodePageMut, ParamsPage, SketchForm,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -41,7 +43,7 @@ fn meta_page() -> Vec<u8> {
         directions: 192,
         centre_len: 96,
         max_links: 24,
-        trained: true,
+        sketch_form: SketchForm::Trained,
         seed: 1,
         rows_trained: 300,
         params_first: 1,

@@ -1,6 +1,6 @@
 //! The meta page: decode is the exact inverse of encode, and impossible values are refused by both.
 
-use leann_page::{HubRef, MAX_DIM, Meta, NO_PAGE, PageError, PageKind};
+use leann_page::{HubRef, MAX_DIM, Meta, NO_PAGE, PageError, PageKind, SketchForm};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn example() -> Meta {
         directions: 192,
         centre_len: 96,
         max_links: 24,
-        trained: true,
+        sketch_form: SketchForm::Trained,
         seed: 42,
         rows_trained: 5000,
         params_first: 1,
@@ -71,7 +71,7 @@ fn impossible_bytes_are_refused() {
     let cases: [(usize, u8, &str); 9] = [
         (4, 1, "meta page generation"),
         (74, 1, "number of dimensions"),
-        (116, 2, "trained flag"),
+        (116, 3, "form of sketches"),
         (117, 128, "model name length"),
         (117, 15, "bytes after the model name"),
         (118, 65, "entry hub count"),
@@ -110,16 +110,17 @@ prop_compose! {
     fn any_meta()(
         (index_id, seed, rows_at_build, nodes) in any::<(u64, u64, u64, u64)>(),
         model in "[^\\x00]{0,31}",
-        (fingerprint, trained) in any::<([u8; 32], bool)>(),
+        (fingerprint, form) in any::<([u8; 32], u8)>(),
         dim in 0..=MAX_DIM,
         (sketch_bytes, directions, centre_len, max_links) in any::<(u16, u16, u16, u16)>(),
         (rows_trained, params_first, params_len, params_checksum) in any::<(u32, u32, u32, u32)>(),
         (hub_first, node_pages, hub_pages, free_pages) in any::<(u32, u32, u32, u32)>(),
         entry_hubs in vec(any::<(u32, u16)>(), 0..=64),
     ) -> Meta {
+        let sketch_form = [SketchForm::Untrained, SketchForm::Trained, SketchForm::Float16][form as usize % 3];
         let entry_hubs = entry_hubs.into_iter().map(|(page, slot)| HubRef { page, slot }).collect();
         Meta {
-            index_id, model, fingerprint, dim, sketch_bytes, directions, centre_len, max_links, trained, seed,
+            index_id, model, fingerprint, dim, sketch_bytes, directions, centre_len, max_links, sketch_form, seed,
             rows_trained, params_first, params_len, params_checksum, hub_first, entry_hubs, rows_at_build,
             nodes, node_pages, hub_pages, free_pages,
         }

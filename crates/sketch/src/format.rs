@@ -1,7 +1,7 @@
 //! The stored form of a sketcher: little-endian, every length known from the header and checked before anything is allocated.
 //!
 //! ```text
-//! "LSK", u8 version, u8 form (0 untrained, 1 trained), u32 dim
+//! "LSK", u8 version, u8 form (0 untrained, 1 trained, 2 float16), u32 dim
 //! untrained: u64 seed
 //! trained:   u16 sketch bytes, u16 x 6 number of directions of width 6, 5, ..., 1,
 //!            f32 x 9: mean step, low and step of spreads, room, factor, base, slope, minimum and maximum of errors
@@ -20,17 +20,23 @@ const MAGIC: &[u8; 3] = b"LSK";
 const VERSION: u8 = 1;
 const UNTRAINED: u8 = 0;
 const TRAINED: u8 = 1;
+const FLOAT16: u8 = 2;
 
 /// What stored bytes stand for.
 pub(crate) enum Stored {
     Untrained { dim: usize, seed: u64 },
     Trained(Parameters),
+    Float16 { dim: usize },
 }
 
 pub(crate) fn write_untrained(dim: usize, seed: u64) -> Vec<u8> {
     let mut out = header(UNTRAINED, dim);
     out.extend(seed.to_le_bytes());
     out
+}
+
+pub(crate) fn write_float16(dim: usize) -> Vec<u8> {
+    header(FLOAT16, dim)
 }
 
 pub(crate) fn write_trained(parameters: &Parameters) -> Vec<u8> {
@@ -87,6 +93,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Stored, SketchError> {
     let stored = match form {
         UNTRAINED => Stored::Untrained { dim, seed: reader.u64()? },
         TRAINED => Stored::Trained(read_trained(&mut reader, dim)?),
+        FLOAT16 => Stored::Float16 { dim },
         _ => return Err(SketchError::Damaged("an unknown form")),
     };
     if reader.0.is_empty() { Ok(stored) } else { Err(SketchError::Damaged("bytes left over")) }

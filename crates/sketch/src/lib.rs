@@ -3,16 +3,18 @@
 //! Embeddings and queries are unit-length `f32` vectors, and the similarity is their inner product. A [`Sketcher`] turns a row's
 //! embedding into a sketch of a fixed number of bytes, and a query into a [`SketchQuery`], which scores sketches.
 //!
-//! Two forms:
+//! Three forms:
 //! - **trained** on a sample of the corpus: mean and leading directions of the covariance, bits by variance (transform coding);
-//! - **untrained**: a seeded random rotation, one bit per dimension, for a table that has no rows yet.
+//! - **untrained**: a seeded random rotation, one bit per dimension, for a table that has no rows yet;
+//! - **float16**: the whole embedding in 16-bit floats, which estimates nothing and leaves nothing to recompute.
 //!
-//! Either way all coordinates of a row are coded together by a trellis code, decoded vectors are scaled to unit length, and the error of an
+//! In the first two all coordinates of a row are coded together by a trellis code, decoded vectors are scaled to unit length, and the error of an
 //! estimate follows from how much had to be scaled: a sketch is its code and nothing else.
 
 mod allot;
 mod code;
 mod error;
+mod float16;
 mod format;
 mod linear;
 mod log_byte;
@@ -28,6 +30,7 @@ mod untrained;
 
 use std::sync::Arc;
 
+use code::Code;
 pub use error::SketchError;
 pub use score::{Estimate, SketchQuery};
 pub use train::{MIN_TRAINING_ROWS, TrainOptions};
@@ -51,12 +54,18 @@ pub struct Sketcher {
 enum Form {
     Trained(Trained),
     Untrained(Untrained),
+    Float16 { dim: usize },
 }
 
 impl Sketcher {
     /// A sketcher that has seen no rows. It stores only `dim` and `seed`; its sketches take `dim / 8` bytes (rounded up) and two more.
     pub fn untrained(dim: usize, seed: u64) -> Sketcher {
         Sketcher { form: Arc::new(Form::Untrained(Untrained::new(dim, seed))) }
+    }
+
+    /// A sketcher whose sketches are the embeddings, in 16-bit floats: 2 bytes per dimension.
+    pub fn float16(dim: usize) -> Sketcher {
+        Sketcher { form: Arc::new(Form::Float16 { dim }) }
     }
 
     /// Learns a sketcher from `sample`: rows of `dim` values each, one after the other, each of unit length.
@@ -71,11 +80,13 @@ impl Sketcher {
         Ok(Sketcher { form: Arc::new(Form::Trained(train::train(sample, dim, options)?)) })
     }
 
-    /// The parameters as bytes, for [`Sketcher::from_bytes`]. About `directions() * dim() / 2` bytes if trained, 17 if not.
+    /// The parameters as bytes, for [`Sketcher::from_bytes`]. About `directions() * dim() / 2` bytes if trained, at most 17
+    /// if not.
     pub fn to_bytes(&self) -> Vec<u8> {
         match &*self.form {
             Form::Trained(trained) => format::write_trained(trained.parameters()),
             Form::Untrained(untrained) => format::write_untrained(untrained.dim(), untrained.seed()),
+            Form::Float16 { dim } => format::write_float16(*dim),
         }
     }
 
@@ -88,6 +99,7 @@ impl Sketcher {
     pub fn from_bytes(bytes: &[u8]) -> Result<Sketcher, SketchError> {
         let form = match format::read(bytes)? {
             format::Stored::Untrained { dim, seed } => Form::Untrained(Untrained::new(dim, seed)),
+            format::Stored::Float16 { dim } => Form::Float16 { dim },
             format::Stored::Trained(parameters) => {
                 Form::Trained(Trained::new(parameters).map_err(SketchError::Damaged)?)
             }
@@ -100,28 +112,36 @@ impl Sketcher {
         matches!(*self.form, Form::Trained(_))
     }
 
+    /// Whether a sketch is the embedding itself: estimates are then exact.
+    pub fn is_exact(&self) -> bool {
+        matches!(*self.form, Form::Float16 { .. })
+    }
+
     /// Dimensions of an embedding.
     pub fn dim(&self) -> usize {
         match &*self.form {
             Form::Trained(trained) => trained.parameters().dim,
             Form::Untrained(untrained) => untrained.dim(),
+            Form::Float16 { dim } => *dim,
         }
     }
 
     /// Length of a projected or decoded vector, in order of falling variance: at most `dim()` if trained, `dim()` if not.
     pub fn directions(&self) -> usize {
-        self.code().directions()
+        self.code().map_or(self.dim(), Code::directions)
     }
 
     /// Length of a sketch.
     pub fn sketch_bytes(&self) -> usize {
-        self.code().sketch_bytes()
+        self.code().map_or(float16::sketch_bytes(self.dim()), Code::sketch_bytes)
     }
 
-    fn code(&self) -> &code::Code {
+    /// None where sketches are no codes.
+    fn code(&self) -> Option<&Code> {
         match &*self.form {
-            Form::Trained(trained) => trained.code(),
-            Form::Untrained(untrained) => untrained.code(),
+            Form::Trained(trained) => Some(trained.code()),
+            Form::Untrained(untrained) => Some(untrained.code()),
+            Form::Float16 { .. } => None,
         }
     }
 
@@ -136,6 +156,7 @@ impl Sketcher {
         match &*self.form {
             Form::Trained(trained) => trained.project(embedding, out),
             Form::Untrained(untrained) => untrained.project(embedding, out),
+            Form::Float16 { .. } => out.copy_from_slice(embedding),
         }
     }
 
@@ -147,9 +168,13 @@ impl Sketcher {
     /// If `embedding` is not [`Sketcher::dim`] long, or `out` not [`Sketcher::sketch_bytes`].
     pub fn encode(&self, embedding: &[f32], out: &mut [u8]) {
         self.assert_dim(embedding);
+        let Some(code) = self.code() else {
+            assert_eq!(out.len(), self.sketch_bytes(), "a sketch has a fixed length");
+            return float16::encode(embedding, out);
+        };
         let mut coordinates = vec![0.0; self.directions()];
         self.project(embedding, &mut coordinates);
-        self.code().encode(&coordinates, out);
+        code.encode(&coordinates, out);
     }
 
     /// Writes the vector that a sketch stands for, an approximation of what [`Sketcher::project`] gives. Any bytes are valid.
@@ -158,7 +183,14 @@ impl Sketcher {
     ///
     /// If `sketch` is not [`Sketcher::sketch_bytes`] long, or `out` not [`Sketcher::directions`].
     pub fn decode(&self, sketch: &[u8], out: &mut [f32]) {
-        self.code().decode(sketch, out);
+        match self.code() {
+            Some(code) => code.decode(sketch, out),
+            None => {
+                assert_eq!(sketch.len(), self.sketch_bytes(), "a sketch has a fixed length");
+                assert_eq!(out.len(), self.dim(), "one value per direction");
+                float16::decode(sketch, out);
+            }
+        }
     }
 
     /// Makes a query ready for scoring: some tens of microseconds.
@@ -171,6 +203,7 @@ impl Sketcher {
         match &*self.form {
             Form::Trained(trained) => trained.query(query),
             Form::Untrained(untrained) => untrained.query(query),
+            Form::Float16 { .. } => SketchQuery::float16(query),
         }
     }
 

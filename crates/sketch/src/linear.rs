@@ -15,6 +15,21 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
+/// The square of the L2 distance.
+pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| (x - y) * (x - y));
+    let rest: f32 = rest.sum();
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for lane in 0..LANES {
+            let difference = x[lane] - y[lane];
+            sums[lane] += difference * difference;
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
 /// `matrix` (rows of `vector.len()` values, one after the other) times `vector`.
 pub(crate) fn multiply(matrix: &[f32], vector: &[f32], out: &mut [f32]) {
     for (row, value) in matrix.chunks_exact(vector.len()).zip(out) {
@@ -41,6 +56,7 @@ mod tests {
             let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
             let expected = (0..n).map(|i| i * i).sum::<usize>() as f32;
             assert_eq!(dot(&a, &a), expected);
+            assert_eq!(squared_distance(&a, &vec![0.0; n]), expected);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A query made ready for scoring sketches.
 
 use crate::code::{Code, Norm};
+use crate::float16;
 use crate::sums::{LANES, Sums, Terms};
 
 /// What a sketch says about the similarity of its node to a query.
@@ -9,7 +10,7 @@ pub struct Estimate {
     /// The estimated inner product of the row's embedding and the query.
     pub similarity: f32,
     /// The calibrated standard error of `similarity` for this node and this query: `similarity + z * error` is an optimistic estimate
-    /// that holds as often for one corpus as for another.
+    /// that holds as often for one corpus as for another. 0 if the sketch is the embedding itself.
     pub error: f32,
 }
 
@@ -17,8 +18,24 @@ pub struct Estimate {
 #[derive(Clone, Debug)]
 pub struct SketchQuery {
     base: f32,
-    length: f32,
     projected: Vec<f32>,
+    sketch_bytes: usize,
+    scorer: Scorer,
+}
+
+/// How a sketch is scored.
+#[derive(Clone, Debug)]
+enum Scorer {
+    Code(CodeScorer),
+    /// The sketch is the row's embedding in 16-bit floats.
+    Float16,
+}
+
+/// What scoring trellis codes needs.
+#[derive(Clone, Debug)]
+struct CodeScorer {
+    base: f32,
+    length: f32,
     terms: Terms,
     sketch_bytes: usize,
     norm: Norm,
@@ -48,7 +65,13 @@ impl SketchQuery {
         let terms = code.terms(&projected);
         let head = Head::of(&projected, length, code);
         let (sketch_bytes, norm) = (code.sketch_bytes(), *code.norm());
-        SketchQuery { base, length, projected, terms, sketch_bytes, norm, head }
+        let scorer = Scorer::Code(CodeScorer { base, length, terms, sketch_bytes, norm, head });
+        SketchQuery { base, projected, sketch_bytes, scorer }
+    }
+
+    pub(crate) fn float16(query: &[f32]) -> SketchQuery {
+        let sketch_bytes = float16::sketch_bytes(query.len());
+        SketchQuery { base: 0.0, projected: query.to_vec(), sketch_bytes, scorer: Scorer::Float16 }
     }
 
     /// The similarity of the query to the mean of all rows, `<q, mean>`; 0 for an untrained sketcher.
@@ -73,6 +96,21 @@ impl SketchQuery {
     /// and cost a third. (The idea of ADSampling: Gao and Long, "High-dimensional approximate nearest neighbor search: with reliable and
     /// efficient distance comparison operations", SIGMOD 2023.)
     pub fn score_above(&self, floor: f32, sketches: &[u8], out: &mut Vec<Estimate>) {
+        match &self.scorer {
+            Scorer::Code(scorer) => scorer.score_above(floor, sketches, out),
+            Scorer::Float16 => {
+                let mut decoded = vec![0.0; self.projected.len()];
+                out.extend(sketches.chunks_exact(self.sketch_bytes).map(|sketch| Estimate {
+                    similarity: float16::similarity(&self.projected, sketch, &mut decoded),
+                    error: 0.0,
+                }));
+            }
+        }
+    }
+}
+
+impl CodeScorer {
+    fn score_above(&self, floor: f32, sketches: &[u8], out: &mut Vec<Estimate>) {
         let Head { len, gain, rest, error } = self.head;
         let mut padded = vec![0u8; self.terms.padded_bytes()];
         out.extend(sketches.chunks_exact(self.sketch_bytes).map(|sketch| {
