@@ -125,7 +125,7 @@ fn known_distance(model: &str, a: &Embedding, b: &Embedding) -> Result<Option<f6
     match row {
         Embedding::Deferred { text, role: Role::Passage, .. } if !known::is_empty() => {
             let key = model::get(model)?.key(Role::Passage, text);
-            Ok(known::squared_distance(&key, &*query.vector(model)?))
+            Ok(known::squared_distance(&key, &query.vector(model)?))
         }
         _ => Ok(None),
     }

@@ -26,7 +26,7 @@ pub struct SketchQuery {
 /// How a sketch is scored.
 #[derive(Clone, Debug)]
 enum Scorer {
-    Code(CodeScorer),
+    Code(Box<CodeScorer>),
     /// The sketch is the row's embedding in 16-bit floats.
     Float16,
 }
@@ -65,7 +65,7 @@ impl SketchQuery {
         let terms = code.terms(&projected);
         let head = Head::of(&projected, length, code);
         let (sketch_bytes, norm) = (code.sketch_bytes(), *code.norm());
-        let scorer = Scorer::Code(CodeScorer { base, length, terms, sketch_bytes, norm, head });
+        let scorer = Scorer::Code(Box::new(CodeScorer { base, length, terms, sketch_bytes, norm, head }));
         SketchQuery { base, projected, sketch_bytes, scorer }
     }
 

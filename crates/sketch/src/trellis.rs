@@ -161,7 +161,7 @@ pub(crate) struct Window {
 }
 
 /// Bytes that must follow a string so that every window's four bytes exist.
-pub(crate) const PADDING: usize = 4;
+pub(crate) const PADDING: usize = 16;
 pub(crate) const STATE_MASK: u32 = STATES as u32 - 1;
 
 pub(crate) fn windows(widths: &[u8]) -> Vec<Window> {

@@ -27,13 +27,29 @@ impl Data {
         if shuffle {
             halves = shuffled(&halves, dim);
         }
+        Ok(Data::of(halves, dim, &queries))
+    }
+
+    /// The first `n` rows. Beyond those of the folder come mixtures of a row with one that is near it.
+    pub fn scaled(folder: &Path, n: usize) -> Result<Data, String> {
+        let (mut halves, dim) = read_npy(&folder.join("embeddings.f16.npy"))?;
+        let (queries, _) = read_npy(&folder.join("query_embeddings.f16.npy"))?;
+        let real: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+        let count = real.len() / dim;
+        halves.truncate(n * dim);
+        let more: Vec<Vec<f16>> = (count..n).into_par_iter().map(|row| mixture(&real, dim, row)).collect();
+        halves.extend(more.into_iter().flatten());
+        Ok(Data::of(halves, dim, &queries))
+    }
+
+    fn of(halves: Vec<f16>, dim: usize, queries: &[f16]) -> Data {
         let rows: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
         let all = queries.len() / dim;
         let taken = all.min(QUERIES);
         let queries: Vec<f32> =
             (0..taken).flat_map(|i| &queries[i * all / taken * dim..][..dim]).map(|x| x.to_f32()).collect();
         let truth = queries.par_chunks_exact(dim).map(|query| nearest(&rows, dim, query)).collect();
-        Ok(Data { dim, halves, rows, queries, truth })
+        Data { dim, halves, rows, queries, truth }
     }
 
     pub fn len(&self) -> usize {
@@ -71,6 +87,27 @@ fn nearest(rows: &[f32], dim: usize, query: &[f32]) -> Vec<(u32, f32)> {
     }
     order.sort_by(best_first);
     order
+}
+
+/// Random rows of which the nearest is mixed in.
+const MIXED_FROM: usize = 64;
+
+/// Between a row and the nearest of some others: what a text about the matter of both might be.
+fn mixture(rows: &[f32], dim: usize, seed: usize) -> Vec<f16> {
+    let mut state = seed as u64;
+    let mut random = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize
+    };
+    let row = |at: usize| &rows[at * dim..][..dim];
+    let count = rows.len() / dim;
+    let first = row(random() % count);
+    let others = (0..MIXED_FROM).map(|_| row(random() % count)).filter(|other| *other != first);
+    let other = others.max_by(|a, b| dot(a, first).total_cmp(&dot(b, first))).unwrap_or(first);
+    let share = 0.2 + 0.3 * (random() % 1000) as f32 / 1000.0;
+    let mixed: Vec<f32> = first.iter().zip(other).map(|(a, b)| (1.0 - share) * a + share * b).collect();
+    let length = dot(&mixed, &mixed).sqrt();
+    mixed.into_iter().map(|x| f16::from_f32(x / length)).collect()
 }
 
 fn shuffled(rows: &[f16], dim: usize) -> Vec<f16> {

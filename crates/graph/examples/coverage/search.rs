@@ -1,5 +1,7 @@
 //! Searches over an index in memory, and what they cost.
 
+use std::time::{Duration, Instant};
+
 use leann_graph::memory::MemoryHubs;
 use leann_graph::{Counters, Hub, HubMetric, HubWalk, Rerank, RerankOptions, Step};
 
@@ -117,6 +119,8 @@ pub struct Figures {
     pub pages: f64,
     pub hubs: f64,
     pub late: f64,
+    /// Milliseconds in the walk over the hubs.
+    pub walk_ms: f64,
 }
 
 /// The whole search for the top rows, with the embeddings at hand as recomputed ones.
@@ -128,7 +132,7 @@ pub fn search(index: &Index, settings: Settings) -> Figures {
     for (query, truth) in index.data.queries() {
         let last =
             truth.get(settings.top.min(truth.len()).saturating_sub(1)).map_or(f32::NEG_INFINITY, |row| row.1);
-        let (similarities, counters, hubs_read) = search_one(index, &mut hubs, query, settings);
+        let (similarities, counters, hubs_read, walked) = search_one(index, &mut hubs, query, settings);
         let right = similarities.iter().filter(|similarity| **similarity >= last - 1e-6).count();
         costs.push(counters.recomputed);
         figures.recall += right as f64 / settings.top as f64 / queries;
@@ -136,19 +140,20 @@ pub fn search(index: &Index, settings: Settings) -> Figures {
         figures.pages += counters.pages as f64 / queries;
         figures.hubs += hubs_read as f64 / queries;
         figures.late += counters.late as f64 / queries;
+        figures.walk_ms += walked.as_secs_f64() * 1e3 / queries;
     }
     costs.sort_unstable();
     figures.p95 = costs.get(costs.len() * 95 / 100).copied().unwrap_or(0);
     figures
 }
 
-/// Similarities of the rows that came out, and what they cost.
+/// Similarities of the rows that came out, and what they cost: counts, hubs read, time for these.
 fn search_one(
     index: &Index,
     hubs: &mut MemoryHubs,
     query: &[f32],
     settings: Settings,
-) -> (Vec<f32>, Counters, usize) {
+) -> (Vec<f32>, Counters, usize, Duration) {
     let sketch_query = index.sketcher.query(query);
     let target = sketch_query.projected()[..index.shape.directions].to_vec();
     let mut walk = HubWalk::new(target, HubMetric::Search, settings.beam);
@@ -163,6 +168,7 @@ fn search_one(
     });
     let mut estimates = Vec::new();
     let mut out = Vec::new();
+    let mut walked = Duration::ZERO;
     while out.len() < settings.top {
         match rerank.next_step() {
             Step::Emit(_, similarity) => out.extend(similarity),
@@ -171,19 +177,24 @@ fn search_one(
                     rerank.give(key, dot(query, index.data.row(key)));
                 }
             }
-            Step::Walk => match walk.next(hubs) {
-                Ok(Some((_, page, _))) => {
-                    let page = &index.pages[page.block as usize];
-                    estimates.clear();
-                    sketch_query.score(&page.sketches, &mut estimates);
-                    let scored = page.keys.iter().zip(&estimates);
-                    rerank.add_page(scored.map(|(key, e)| (*key, e.similarity, e.error)));
+            Step::Walk => {
+                let begin = Instant::now();
+                let next = walk.next(hubs);
+                walked += begin.elapsed();
+                match next {
+                    Ok(Some((_, page, _))) => {
+                        let page = &index.pages[page.block as usize];
+                        estimates.clear();
+                        sketch_query.score_above(rerank.floor(), &page.sketches, &mut estimates);
+                        let scored = page.keys.iter().zip(&estimates);
+                        rerank.add_page(scored.map(|(key, e)| (*key, e.similarity, e.error)));
+                    }
+                    Ok(None) => rerank.walk_exhausted(),
+                    Err(never) => match never {},
                 }
-                Ok(None) => rerank.walk_exhausted(),
-                Err(never) => match never {},
-            },
+            }
             Step::Done => break,
         }
     }
-    (out, rerank.counters(), walk.hubs_read())
+    (out, rerank.counters(), walk.hubs_read(), walked)
 }
