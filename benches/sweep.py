@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """What recall costs, over a range of settings: recomputes, pages and milliseconds, without running a model.
 
-    .build/venv/bin/python benches/sweep.py FOLDER ... [--mode built --mode grown] [--setting NAME=VALUE] [--figures docs/figures] [--csv FILE]
+    .build/venv/bin/python benches/sweep.py FOLDER ... [--sizes] [--mode built --mode grown] [--setting NAME=VALUE] [--figures docs/figures] [--csv FILE]
 
 FOLDER holds, beside what samples/README.md describes, the embeddings themselves (embeddings.f16.npy and
 query_embeddings.f16.npy, one row per passage or query). They become a column of type embedding, which is indexed: a scan then
 does all that it does over text, but a recompute is a look at the row. So a sweep takes minutes, the counts are
 those of a search by text with an empty cache, and the milliseconds are those of everything but the model.
 
-`candidates` are what would be recomputed.
+`recomputes` are the candidates, which would be recomputed. With --sizes, indexes with sketches of several sizes are measured
+instead, each with default settings.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from pg import Cluster  # noqa: E402
 SETTINGS = [f"leann.rerank_z={z}" for z in (0.5, 1, 1.3, 1.5, 1.7, 2, 2.3)]
 # Rows that are there when the index is made, and its options.
 MODES = {"built": ("true", ""), "grown": ("false", ""), "tenth": ("n % 10 = 0", ""),
+         **{f"{size} byte sketches": ("true", f"WITH (sketch_bytes = {size})") for size in (32, 40, 48, 64, 80)},
          "stored": ("true", "WITH (store = float16)"), "stored, grown": ("false", "WITH (store = float16)")}
 ASK = """DO $$ DECLARE q record; found int[]; scan record; begun timestamptz; BEGIN
     FOR q IN SELECT * FROM queries ORDER BY n LOOP
@@ -101,18 +103,39 @@ def sweep(folder, modes, settings, queries):
     return lines
 
 
+def draw(lines, sizes, folder):
+    """The lines of one run as an SVG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series = {}
+    for line in sorted(lines, key=lambda line: line["bytes/row"]) if sizes else lines:
+        if sizes:
+            series.setdefault(line["data"], []).append((line["bytes/row"], line["recomputes"]))
+        else:
+            name = f"{line['data']}, {'untrained' if line['index'] == 'grown' else line['index']}"
+            series.setdefault(name, []).append((line["recomputes"], line["recall@10"]))
+    if sizes:
+        chart = line_chart("What size saves (sketch_bytes from 32 to 80)", "bytes per row, all in", "recomputes per query", series)
+        (folder / "recomputes-bytes.svg").write_text(chart)
+    else:
+        chart = line_chart("What recall costs (leann.rerank_z from 0.5 to 2.3)", "recomputes per query", "recall@10", series)
+        (folder / "recall-recomputes.svg").write_text(chart)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=pathlib.Path)
     parser.add_argument("--mode", action="append", choices=MODES)
     parser.add_argument("--setting", action="append", help="NAME=VALUE instead of the range of settings")
+    parser.add_argument("--sizes", action="store_true")
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--figures", type=pathlib.Path)
     parser.add_argument("--csv", type=pathlib.Path)
     args = parser.parse_args()
-    modes = args.mode or ["built", "grown"]
+    modes, settings = args.mode or ["built", "grown"], args.setting or SETTINGS
+    if args.sizes:
+        modes, settings = ["built", *(mode for mode in MODES if "sketches" in mode)], ["leann.rerank_z=1.5"]
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
-    lines = [line for folder in args.folders for line in sweep(folder.resolve(), modes, args.setting or SETTINGS, args.queries)]
+    lines = [line for folder in args.folders for line in sweep(folder.resolve(), modes, settings, args.queries)]
     if args.csv:
         with args.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, lines[0])
@@ -120,13 +143,7 @@ def main():
             writer.writerows({name: f"{value:.5g}" if isinstance(value, float) else value for name, value in line.items()}
                              for line in lines)
     if args.figures:
-        args.figures.mkdir(parents=True, exist_ok=True)
-        series = {}
-        for line in lines:
-            name = f"{line['data']}, {'untrained' if line['index'] == 'grown' else line['index']}"
-            series.setdefault(name, []).append((line["recomputes"], line["recall@10"]))
-        chart = line_chart("What recall costs (leann.rerank_z from 0.5 to 2.3)", "recomputes per query", "recall@10", series)
-        (args.figures / "recall-recomputes.svg").write_text(chart)
+        draw(lines, args.sizes, args.figures)
 
 
 if __name__ == "__main__":

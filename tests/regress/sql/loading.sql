@@ -70,3 +70,22 @@ SELECT * FROM leann.check('docs_embedding');
 SELECT * FROM leann.check('generated_embedding');
 DROP TABLE docs, generated;
 DROP FUNCTION prefix_body;
+
+-- An update that leaves the text alone, but must insert into all indexes again, embeds nothing that the session still has,
+-- and else one text. One that touches no indexed column does not reach the index at all.
+CREATE TABLE updated (id int, rating int, seen int, body text);
+CREATE INDEX ON updated (rating);
+CREATE INDEX updated_embedding ON updated USING leann (embedding_of(body));
+INSERT INTO updated VALUES (1, 0, 0, 'a text that stays as it is');
+CREATE FUNCTION embedded() RETURNS bigint LANGUAGE sql AS $$ SELECT lookups - hits FROM leann.cache WHERE scope = 'session' $$;
+SELECT embedded() AS before \gset
+UPDATE updated SET rating = rating + 1;
+SELECT embedded() - :before AS embedded, (SELECT nodes FROM leann.index_info('updated_embedding')) AS nodes;
+SELECT leann.clear_cache();
+UPDATE updated SET rating = rating + 1;
+SELECT embedded() - :before AS embedded, (SELECT nodes FROM leann.index_info('updated_embedding')) AS nodes;
+SELECT leann.clear_cache();
+UPDATE updated SET seen = seen + 1;
+SELECT embedded() - :before AS embedded, (SELECT nodes FROM leann.index_info('updated_embedding')) AS nodes;
+DROP TABLE updated;
+DROP FUNCTION embedded;
