@@ -22,7 +22,7 @@ help: ## this list
 deps: ## system packages, cargo-pgrx, Python tools, the ONNX Runtime library (Rust itself is expected)
 	@./scripts/deps.sh
 
-model: ## MODEL=all-MiniLM-L6-v2 into .build/models, or FOLDER=... to check and convert one of your own
+model: ## MODEL=all-MiniLM-L6-v2 (or ...-int8) into .build/models, or FOLDER=... to check and convert one of your own
 	@./scripts/deps.sh && ./scripts/model.sh
 
 install: ## build for release; put extension, ONNX Runtime and models into the Postgres of PG_CONFIG
@@ -35,7 +35,7 @@ psql: ## psql on the demo's database
 	@./scripts/psql.sh
 
 test: ## all tests; ONLY=word runs those with the word in their name
-	@$(PREPARED) && ./tests/run $(ONLY)
+	@./scripts/deps.sh && QUIET=1 MODEL=all-MiniLM-L6-v2-int8 ./scripts/model.sh && $(PREPARED) && ./tests/run $(ONLY)
 
 recall: ## recall, recomputes, pages and bytes on DATA=folder, built, tenth and grown
 	@$(PREPARED) && python3 scripts/recall.py --data "$(DATA)" --model "$(MODEL)" --own-cluster \

@@ -3,10 +3,14 @@
 . "$(dirname "$0")/common.sh"
 
 FOLDER=${FOLDER:-}
-DEFAULT_MODEL=all-MiniLM-L6-v2
+# What tools/make_model.py can make by name.
+KNOWN_MODELS="all-MiniLM-L6-v2 all-MiniLM-L6-v2-int8"
 
 explain() {
     cat <<TEXT
+
+The same model in 8 bits, about twice as fast:
+    make model MODEL=all-MiniLM-L6-v2-int8
 
 Another model: any sentence-transformers folder that was exported to ONNX,
     optimum-cli export onnx --model NAME FOLDER      or the onnx/ folder of the model's repository
@@ -33,13 +37,13 @@ if [ -n "$FOLDER" ]; then
     "$VENV_PYTHON" "$ROOT/tools/make_model.py" --from-folder "$BUILD/models/.$name.new"
     rm -rf "$BUILD/models/$name"
     mv "$BUILD/models/.$name.new" "$BUILD/models/$name"
-elif [ "$MODEL" = "$DEFAULT_MODEL" ]; then
+elif [[ " $KNOWN_MODELS " == *" $MODEL "* ]]; then
     say "model: $MODEL in .build/models"
-    "$VENV_PYTHON" "$ROOT/tools/make_model.py" "$BUILD/models"
+    "$VENV_PYTHON" "$ROOT/tools/make_model.py" "$BUILD/models" --model "$MODEL"
 elif [ -d "$BUILD/models/$MODEL" ]; then
     say "model: .build/models/$MODEL is there"
 else
     explain >&2
-    die "no model '$MODEL'" "only $DEFAULT_MODEL can be fetched by name; for any other give its folder, as above"
+    die "no model '$MODEL'" "only these can be made by name: $KNOWN_MODELS; for any other give its folder, as above"
 fi
 [ "${QUIET:-}" ] || explain

@@ -36,6 +36,9 @@ class Graph:
         self.nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
         return name
 
+    def words(self, prefix):
+        return self.op("Gather", [self.weight(prefix + ".weight"), "input_ids"], "words")
+
     def linear(self, x, prefix):
         matrix = self.constant(prefix + ".weight.T", self.weights[prefix + ".weight"].T, np.float32)
         product = self.op("MatMul", [x, matrix], prefix + ".product")
@@ -57,7 +60,7 @@ def mask_bias(graph):
 
 
 def embeddings(graph, config):
-    words = graph.op("Gather", [graph.weight("embeddings.word_embeddings.weight"), "input_ids"], "words")
+    words = graph.words("embeddings.word_embeddings")
     types = graph.op("Gather", [graph.weight("embeddings.token_type_embeddings.weight"), "token_type_ids"], "types")
     shape = graph.op("Shape", ["input_ids"], "shape")
     length = graph.op("Gather", [shape, graph.constant("index_1", [1])], "length")
@@ -106,19 +109,14 @@ def feed_forward(graph, x, prefix, config):
     return graph.layer_norm(out, f"{prefix}.output.LayerNorm", config["layer_norm_eps"])
 
 
-def build(config, weights, name):
-    """The encoder of `config` (a Hugging Face BERT config) with `weights` as an onnx.ModelProto."""
+def check_config(config):
     if config["model_type"] != "bert" or config["hidden_act"] != "gelu":
         raise ValueError("only BERT with exact GELU is known here")
-    graph = Graph(weights)
-    bias = mask_bias(graph)
-    x = embeddings(graph, config)
-    for layer in range(config["num_hidden_layers"]):
-        prefix = f"encoder.layer.{layer}"
-        x = attention(graph, x, bias, f"{prefix}.attention", config)
-        x = feed_forward(graph, x, prefix, config)
-    graph.nodes[-1].output[0] = "last_hidden_state"
 
+
+def finished(graph, config, name, domains):
+    """The graph as a model whose output is what its last node gives; `domains`: of operators that are not of ONNX."""
+    graph.nodes[-1].output[0] = "last_hidden_state"
     batch = ["batch", "sequence"]
     inputs = [
         helper.make_tensor_value_info(one, TensorProto.INT64, batch)
@@ -127,6 +125,20 @@ def build(config, weights, name):
     hidden = batch + [config["hidden_size"]]
     outputs = [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, hidden)]
     body = helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.initializers.values()))
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    opsets = [helper.make_opsetid(domain, version) for domain, version in {"": OPSET, **domains}.items()]
+    model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def build(config, weights, name):
+    """The encoder of `config` (a Hugging Face BERT config) with `weights` as an onnx.ModelProto."""
+    check_config(config)
+    graph = Graph(weights)
+    bias = mask_bias(graph)
+    x = embeddings(graph, config)
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"encoder.layer.{layer}"
+        x = attention(graph, x, bias, f"{prefix}.attention", config)
+        x = feed_forward(graph, x, prefix, config)
+    return finished(graph, config, name, {})
