@@ -2,21 +2,12 @@
 """What the real model costs in each of many backends: little memory of their own, since its weights are shared."""
 
 import gzip
-import re
 
-from common import ROOT, check, main, real_cluster
+from common import ROOT, check, main, memory, real_cluster
 
 BACKENDS = 50
 PRIVATE_LIMIT = 25  # MB that a backend may hold beyond a plain one
 ROWS = 60
-
-
-def memory(pid):
-    """Megabytes of a process: private, and its share of what is shared (PSS)."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        text = file.read()
-    kilobytes = lambda name: sum(int(size) for size in re.findall(rf"^{name}:\s+(\d+) kB", text, flags=re.M))  # noqa: E731
-    return (kilobytes("Private_Clean") + kilobytes("Private_Dirty")) / 1024, kilobytes("Pss") / 1024
 
 
 def many_backends():
@@ -36,7 +27,7 @@ def many_backends():
             session.rows("SELECT id FROM docs ORDER BY embedding_of(title || ' ' || body) <-> 'how do vaccines work' LIMIT 5")
         searched = [memory(session.pid) for session in sessions]
         more = [after[0] - before[0] for before, after in zip(plain, searched)]
-        model = sum(path.stat().st_size for path in (ROOT / ".build" / "models").glob("*/onnx/model.mapped.*")) / 1e6
+        model = sum(path.stat().st_size for path in (ROOT / ".build" / "models" / "all-MiniLM-L6-v2" / "onnx").glob("model.mapped.*")) / 1e6
         print(f"   private memory beyond a plain backend: {min(more):.1f} to {max(more):.1f} MB; "
               f"{BACKENDS} backends together (PSS): {sum(pss for _, pss in searched):.0f} MB, with a model of {model:.0f} MB")
         check(f"a backend that has searched holds at most {PRIVATE_LIMIT} MB more than a plain one",

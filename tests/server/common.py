@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import sys
 import time
 import traceback
@@ -54,6 +55,14 @@ def real_cluster(*settings):
     with cluster.session() as session:
         session.run("CREATE EXTENSION leann")
     return cluster
+
+
+def memory(pid):
+    """Megabytes of a process: private, and its share of what is shared (PSS)."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        text = file.read()
+    kilobytes = lambda name: sum(int(size) for size in re.findall(rf"^{name}:\s+(\d+) kB", text, flags=re.M))  # noqa: E731
+    return (kilobytes("Private_Clean") + kilobytes("Private_Dirty")) / 1024, kilobytes("Pss") / 1024
 
 
 def faults(session, index="docs_embedding"):

@@ -6,21 +6,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use leann_embed::{Model, ModelSpec, Pooling, Role};
-use serde::Deserialize;
-use support::{copy, default_model, difference, embed, load, similarity};
-
-#[derive(Deserialize)]
-struct Reference {
-    text: String,
-    tokens: Vec<u32>,
-    embedding: Vec<f32>,
-}
-
-/// See tools/reference/derive.py.
-fn references() -> Vec<Reference> {
-    let path = support::repository().join("tools/reference/all-MiniLM-L6-v2.json");
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
+use support::{copy, default_model, difference, embed, load, references, similarity};
 
 fn agrees_with_the_reference(model: &Model) {
     let references = references();

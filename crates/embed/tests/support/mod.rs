@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use leann_embed::{Embedded, Job, Library, LoadOptions, Model, ModelSpec, Role};
+use serde::Deserialize;
 use tempfile::TempDir;
 
 fn variable(name: &str, what: &str) -> PathBuf {
@@ -27,8 +28,32 @@ pub fn library() -> &'static Library {
 
 /// The folder of the default model.
 pub fn default_model() -> PathBuf {
-    let models = variable("LEANN_MODEL_DIR", "the folder that holds all-MiniLM-L6-v2 (tools/make_model.py)");
-    models.join("all-MiniLM-L6-v2")
+    models().join("all-MiniLM-L6-v2")
+}
+
+/// The folder of the default model in 8 bits.
+pub fn int8_model() -> PathBuf {
+    models().join("all-MiniLM-L6-v2-int8")
+}
+
+fn models() -> PathBuf {
+    variable(
+        "LEANN_MODEL_DIR",
+        "the folder of all-MiniLM-L6-v2 and all-MiniLM-L6-v2-int8 (tools/make_model.py)",
+    )
+}
+
+/// See tools/reference/derive.py.
+#[derive(Deserialize)]
+pub struct Reference {
+    pub text: String,
+    pub tokens: Vec<u32>,
+    pub embedding: Vec<f32>,
+}
+
+pub fn references() -> Vec<Reference> {
+    let path = repository().join("tools/reference/all-MiniLM-L6-v2.json");
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 pub fn repository() -> PathBuf {
