@@ -1,7 +1,7 @@
 """Writes a BERT sentence encoder, given as safetensors, as an ONNX graph that multiplies numbers of 8 bits.
 
 About twice as fast on a CPU as the graph of bert_onnx.py, a quarter of its size, and nearly as good. Made so that a
-text's embedding depends on nothing but the text:
+text's embedding depends on the text alone, and hardly on the CPU:
 
 - Activations are quantised as the model runs, each token by its own largest number. What else is in the batch, and how
   far a row is padded, changes nothing, as it would if one scale were found for a whole run.
