@@ -5,17 +5,18 @@ MODEL ?= all-MiniLM-L6-v2
 DATA ?= samples/scifact
 FOLDER ?=
 ONLY ?=
+MAJORS ?=
 SET ?=
-export PG_CONFIG MODEL FOLDER ONLY SET
+export PG_CONFIG MODEL FOLDER ONLY MAJORS SET
 
 .DEFAULT_GOAL := help
-.PHONY: help deps model install demo psql test bench recall fmt lint clean
+.PHONY: help deps model install demo psql test test-all bench recall fmt lint clean
 
 # Each target makes what it needs: these look first, and do nothing where nothing is missing.
 PREPARED = ./scripts/deps.sh && QUIET=1 ./scripts/model.sh && ./scripts/install.sh
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo
 	@echo "  PG_CONFIG=$(PG_CONFIG) names the Postgres that is meant."
 
@@ -34,8 +35,11 @@ demo: ## a private server, real text (DATA=folder for your own), an index, quest
 psql: ## psql on the demo's database
 	@./scripts/psql.sh
 
-test: ## all tests; ONLY=word runs those with the word in their name
+test: ## all tests; ONLY="word ..." runs those with a word in their name
 	@./scripts/deps.sh && QUIET=1 MODEL=all-MiniLM-L6-v2-int8 ./scripts/model.sh && $(PREPARED) && ./tests/run $(ONLY)
+
+test-all: ## all tests on Postgres 15, 16, 17 and 18, or on those in MAJORS="15 18:short"; fetches the servers
+	@./tests/run_all $(MAJORS)
 
 recall: ## recall, recomputes, pages and bytes on DATA=folder, built, tenth and grown
 	@$(PREPARED) && python3 scripts/recall.py --data "$(DATA)" --model "$(MODEL)" --own-cluster \

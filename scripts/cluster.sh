@@ -12,6 +12,7 @@
 #     scripts/cluster.sh log    DIR                    the path of the server's log
 #     scripts/cluster.sh clone  DIR FROM               a standby of the running cluster FROM, by pg_basebackup, not started
 #     scripts/cluster.sh promote DIR                   makes a standby a primary
+#     scripts/cluster.sh upgrade DIR FROM PG_CONFIG [name=value ...]  takes the stopped cluster FROM of another Postgres over, by pg_upgrade
 #     scripts/cluster.sh readable DIR PATH             PATH, or the copy of it that the server can read
 #
 # DIR holds data/, log and the socket. When the server's user (scripts/common.sh) cannot enter DIR, as below /root, or
@@ -48,19 +49,19 @@ cluster_place() {
     echo "$base"
 }
 
-# cluster_start DIR [name=value ...]: the settings are those of this start alone.
-cluster_start() {
-    local dir=$1 base setting
+# cluster_init DIR [option of initdb ...]: a new cluster, not started, without settings of ours.
+cluster_init() {
+    local base
+    base=$(cluster_place "$1")
     shift
-    need_postgres
-    as_server true 2>/dev/null || die "there is no user 'postgres' to run the server as" "'make deps' installs Debian's package, which makes it"
-    base=$(cluster_base "$dir")
-    if [ -z "$base" ]; then
-        base=$(cluster_place "$dir")
-        as_server "$PG_BIN/initdb" -D "$base/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions >/dev/null
-        as_server sh -c "echo \"include 'leann.conf'\" >> '$base/data/postgresql.conf'"
-    fi
-    cluster_running "$dir" && cluster_stop "$dir"
+    as_server "$PG_BIN/initdb" -D "$base/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions "$@" >/dev/null
+    as_server sh -c "echo \"include 'leann.conf'\" >> '$base/data/postgresql.conf'"
+}
+
+# cluster_configure BASE [name=value ...]: exactly these settings, from the next start on.
+cluster_configure() {
+    local base=$1 setting
+    shift
     {
         echo "listen_addresses = ''"
         echo "port = $CLUSTER_PORT"
@@ -70,6 +71,18 @@ cluster_start() {
             printf "%s = '%s'\n" "${setting%%=*}" "$(printf %s "${setting#*=}" | sed "s/'/''/g")"
         done
     } | as_server sh -c "cat > '$base/data/leann.conf'"
+}
+
+# cluster_start DIR [name=value ...]: the settings are those of this start alone.
+cluster_start() {
+    local dir=$1 base
+    shift
+    need_postgres
+    as_server true 2>/dev/null || die "there is no user 'postgres' to run the server as" "'make deps' installs Debian's package, which makes it"
+    [ -n "$(cluster_base "$dir")" ] || cluster_init "$dir"
+    base=$(cluster_base "$dir")
+    cluster_running "$dir" && cluster_stop "$dir"
+    cluster_configure "$base" "$@"
     cluster_resume "$dir"
 }
 
@@ -155,6 +168,26 @@ cluster_promote() {
     as_server "$PG_BIN/pg_ctl" -D "$(cluster_base "$1")/data" -w -t 60 promote >/dev/null
 }
 
+# cluster_upgrade DIR FROM PG_CONFIG [name=value ...]: a new cluster of this Postgres, with these settings, that takes over the
+# stopped cluster FROM, which belongs to the Postgres of PG_CONFIG.
+cluster_upgrade() {
+    local dir=$1 base from pg_config=$3 options=()
+    from=$(cluster_base "$2")
+    shift 3
+    # The checksums of both must agree; from 18 on they are on unless told otherwise.
+    if [ "$PG_MAJOR" -ge 18 ] && "$PG_BIN/pg_controldata" -D "$from/data" | grep -qE '^Data page checksum version: +0$'; then
+        options=(--no-data-checksums)
+    fi
+    cluster_init "$dir" "${options[@]}"
+    base=$(cluster_base "$dir")
+    cluster_configure "$base" "$@"
+    as_server sh -c "cd '$base' && exec '$PG_BIN/pg_upgrade' -U postgres -b '$("$pg_config" --bindir)' -B '$PG_BIN' \
+        -d '$from/data' -D '$base/data'" >"$dir/upgrade.log" 2>&1 || {
+        cat "$dir/upgrade.log" "$base"/data/pg_upgrade_output.d/*/log/*.log >&2
+        die "pg_upgrade from $("$pg_config" --version) to $PG_MAJOR failed"
+    }
+}
+
 # A copy of PATH that the server can read, or PATH itself where it can already.
 cluster_readable() {
     local copy
@@ -171,7 +204,7 @@ cluster_readable() {
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     command=${1:-}
     dir=${2:-}
-    [ -n "$dir" ] || { sed -n '2,19p' "$0" | sed -E 's/^# ?//'; exit 2; }
+    [ -n "$dir" ] || { sed -n '2,20p' "$0" | sed -E 's/^# ?//'; exit 2; }
     shift 2
     need_postgres
     case $command in
@@ -184,6 +217,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
         readable) cluster_readable "$dir" "$1" ;;
         clone) cluster_clone "$dir" "$1" ;;
         promote) cluster_promote "$dir" ;;
+        upgrade) cluster_upgrade "$dir" "$@" ;;
         *) die "unknown command: $command" ;;
     esac
     case $command in

@@ -56,7 +56,7 @@ pgrx_init() {
     if [ -f "$config" ]; then
         grep -qxF "pg$PG_MAJOR = \"$PG_CONFIG\"" "$config" && { note "pgrx knows $PG_CONFIG"; return; }
         while read -r version path; do
-            [ "$version" = "pg$PG_MAJOR" ] || flags+=("--$version" "$path")
+            [ "$version" = "pg$PG_MAJOR" ] || [ ! -x "$path" ] || flags+=("--$version" "$path")
         done < <(sed -nE 's/^(pg[0-9]+) = "(.*)"$/\1 \2/p' "$config")
     fi
     note "pgrx: cargo pgrx init --pg$PG_MAJOR $PG_CONFIG"

@@ -50,7 +50,14 @@ else
     command -v cargo >/dev/null || die "cargo is missing" "run 'make deps'; it says how to get Rust"
     build
 fi
-put_tree "$PACKAGE" ""
+for folder in "$("$PG_CONFIG" --pkglibdir)" "$("$PG_CONFIG" --sharedir)/extension"; do
+    put_tree "$PACKAGE$folder" "$folder"
+done
+# The scripts of earlier releases: `CREATE EXTENSION leann VERSION '...'`, from which the update scripts lead on.
+for script in "$ROOT"/sql/released/leann--*.sql; do
+    installed=$("$PG_CONFIG" --sharedir)/extension/$(basename "$script")
+    [ ! -e "$script" ] || [ -e "$PACKAGE$installed" ] || put "$script" "$installed"
+done
 put "$BUILD/onnxruntime/libonnxruntime.so" "$("$PG_CONFIG" --pkglibdir)/leann/libonnxruntime.so"
 [ -d "$BUILD/models" ] && put_tree "$BUILD/models" "$("$PG_CONFIG" --sharedir)/leann/models"
 note "leann is installed; in a database: CREATE EXTENSION leann;"

@@ -58,12 +58,12 @@ def escape(value):
     return re.sub(r"[\\\t\n\r]", lambda found: plain[found.group()], str(value))
 
 
-def psql_path():
-    """psql of PG_CONFIG where that is set, else the one in PATH."""
+def program(name):
+    """The path of psql, pg_dump, ... of PG_CONFIG where that is set, else the one in PATH."""
     if "PG_CONFIG" in os.environ:
         bindir = subprocess.run([os.environ["PG_CONFIG"], "--bindir"], capture_output=True, text=True, check=True)
-        return os.path.join(bindir.stdout.strip(), "psql")
-    return "psql"
+        return os.path.join(bindir.stdout.strip(), name)
+    return name
 
 
 class Session:
@@ -75,7 +75,7 @@ class Session:
         written = tempfile.NamedTemporaryFile(prefix="leann-psql.")
         self.errors = open(written.name, encoding="utf-8", errors="replace")  # an offset of its own
         self.process = subprocess.Popen(
-            [psql_path(), "-X", "-q", "-A", "-t", "-v", "VERBOSITY=verbose", "-v", "SHOW_CONTEXT=never"],
+            [program("psql"), "-X", "-q", "-A", "-t", "-v", "VERBOSITY=verbose", "-v", "SHOW_CONTEXT=never"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=written, env=self.env,
             text=True, encoding="utf-8", errors="replace", bufsize=1)
         written.close()
@@ -176,18 +176,25 @@ class Session:
 
 class Cluster:
     """A private cluster (scripts/cluster.sh). Without `directory` it is a temporary one, removed at the end; then fsync is
-    off, which a killed process survives (the kernel still has the writes). With `standby_of` it follows that cluster."""
+    off, which a killed process survives (the kernel still has the writes). With `standby_of` it follows that cluster; with
+    `upgrade_of` it takes that one over by pg_upgrade, which stops it. `pg_config` is that of another Postgres than
+    PG_CONFIG's."""
 
-    def __init__(self, *settings, directory=None, standby_of=None):
+    def __init__(self, *settings, directory=None, standby_of=None, upgrade_of=None, pg_config=None):
         self.temporary = directory is None
+        self.pg_config = pg_config or os.environ.get("PG_CONFIG")
         self.directory = str(directory or tempfile.mkdtemp(prefix="leann-test.", dir="/tmp"))
         self.settings = (["fsync=off"] if self.temporary else []) + list(settings)
         if standby_of:
             self._call("clone", standby_of.directory)
+        if upgrade_of:
+            upgrade_of.stop()
+            self._call("upgrade", upgrade_of.directory, upgrade_of.pg_config, *self.settings)
         self.start()
 
     def _call(self, command, *args):
-        result = subprocess.run([CLUSTER_SH, command, self.directory, *args], stdout=subprocess.PIPE, text=True, check=False)
+        env = {**os.environ, **({"PG_CONFIG": self.pg_config} if self.pg_config else {})}
+        result = subprocess.run([CLUSTER_SH, command, self.directory, *args], stdout=subprocess.PIPE, text=True, check=False, env=env)
         if result.returncode:
             raise RuntimeError(f"cluster.sh {command} {self.directory}: exit status {result.returncode}")
         return result.stdout

@@ -33,7 +33,7 @@ def wheel(requirement, digest, pip_options=()):
     for known in cache.glob("*.whl"):
         if known.name.startswith(requirement.split("==")[0].replace("-", "_")) and sha256(known) == digest:
             return known
-    print(f"downloading {requirement}")
+    print(f"downloading {requirement}", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         subprocess.run([*pip, "--only-binary=:all:", *pip_options, "--dest", scratch, requirement], check=True)

@@ -36,8 +36,18 @@ pub unsafe extern "C-unwind" fn amcostestimate(
         *selectivity = 1.0;
         *correlation = 0.0;
         *pages = estimate.pages;
+        // From 18 on a switch like enable_seqscan = off counts before any cost: what can never serve must count as
+        // switched off more often than whatever else there may be.
+        #[cfg(feature = "pg18")]
+        if estimate.total.is_infinite() {
+            (*path).path.disabled_nodes = NEVER_DISABLED;
+        }
     }
 }
+
+/// How often a path that cannot serve counts as switched off.
+#[cfg(feature = "pg18")]
+const NEVER_DISABLED: i32 = 1000;
 
 struct Estimate {
     startup: f64,

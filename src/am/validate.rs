@@ -20,6 +20,7 @@ with class as (
     join pg_catalog.pg_amop o on o.amopfamily = c.opcfamily
     join pg_catalog.pg_operator op on op.oid = o.amopopr
 )
+select fault from (
 select 'operator class does not belong to the access method leann' where not exists (select from class)
 union all
 select 'operator class is for a type other than embedding' from class
@@ -54,6 +55,7 @@ where opcintype = embedding and not exists (
 union all
 select 'operator family has support functions, of which this access method knows none'
 from class c where exists (select from pg_catalog.pg_amproc p where p.amprocfamily = c.opcfamily)
+) as found(fault) order by fault collate pg_catalog.\"C\"
 ";
 
 #[pg_guard]

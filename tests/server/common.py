@@ -10,7 +10,7 @@ import traceback
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from pg import Cluster, Lost, Session, SqlError, quote  # noqa: E402,F401
+from pg import Cluster, Lost, Session, SqlError, program, quote  # noqa: E402,F401
 
 FAILED = []
 
@@ -36,12 +36,18 @@ def main(*cases):
     sys.exit(1 if FAILED else 0)
 
 
-def tiny_cluster(*settings):
+def skip(reason):
+    """Ends a test that cannot be run here. Never returns."""
+    print(f"skipped: {reason}", flush=True)
+    sys.exit(77)
+
+
+def tiny_cluster(*settings, pg_config=None):
     """A private cluster whose default model is the small one in tests/models, and the extension in its database."""
     models = ROOT / "tests" / "models"
     if not os.access(models / "tiny-hash", os.R_OK):
         raise SystemExit(f"{models}/tiny-hash is missing")
-    cluster = Cluster("leann.threads=1", *settings)
+    cluster = Cluster("leann.threads=1", *settings, pg_config=pg_config)
     cluster.settings += [f"leann.model_dir={cluster.readable(models)}", "leann.default_model=tiny-hash"]
     cluster.start()
     with cluster.session() as session:

@@ -4,13 +4,15 @@
 import os
 import subprocess
 
-from common import SQL_SENTENCE, check, faults, found_by_own_text, main, same_rows, tiny_cluster
+from common import SQL_SENTENCE, check, faults, found_by_own_text, main, program, same_rows, tiny_cluster
 
 
-def program(cluster, *command):
-    result = subprocess.run(command, env={**os.environ, **cluster.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+def run(cluster, name, *arguments, given=None):
+    """Runs a client program of Postgres on the cluster; its output."""
+    result = subprocess.run([program(name), *arguments], env={**os.environ, **cluster.env}, input=given, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, check=False)
     if result.returncode:
-        raise AssertionError(f"{command[0]}: {result.stderr.decode(errors='replace')}")
+        raise AssertionError(f"{name}: {result.stderr.decode(errors='replace')}")
     return result.stdout
 
 
@@ -39,13 +41,11 @@ def dump_and_restore():
                         "INSERT INTO kept SELECT embedding_of('a deferred one');"
                         "CREATE INDEX kept_embedding ON kept USING leann (embedding_of('x'::text)) WHERE false")
             session.run("CREATE DATABASE as_text; CREATE DATABASE as_archive")
-        text = program(cluster, "pg_dump", "--no-sync", "postgres")
-        subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "as_text"], input=text, check=True,
-                       env={**os.environ, **cluster.env}, stdout=subprocess.DEVNULL)
+        text = run(cluster, "pg_dump", "--no-sync", "postgres")
+        run(cluster, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "as_text", given=text)
         restored(cluster, "as_text")
-        archive = program(cluster, "pg_dump", "--no-sync", "--format=custom", "postgres")
-        subprocess.run(["pg_restore", "--exit-on-error", "--dbname=as_archive"], input=archive, check=True,
-                       env={**os.environ, **cluster.env})
+        archive = run(cluster, "pg_dump", "--no-sync", "--format=custom", "postgres")
+        run(cluster, "pg_restore", "--exit-on-error", "--dbname=as_archive", given=archive)
         restored(cluster, "as_archive")
 
 

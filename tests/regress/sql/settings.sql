@@ -12,7 +12,9 @@ SET leann.rerank_z = 'high'; \echo :SQLSTATE
 SET leann.max_recompute = -1; \echo :SQLSTATE
 SET leann.recompute_batch = 0; \echo :SQLSTATE
 SET leann.iterative_scan = 'sometimes'; \echo :SQLSTATE
-SET leann.cache_size = 1; \echo :SQLSTATE
+\set VERBOSITY sqlstate
+SET leann.cache_size = 1;
+\set VERBOSITY default
 SET leann.threads = -1; \echo :SQLSTATE
 SET leann.threads = 1025; \echo :SQLSTATE
 SET leann.recompute_cost = -1; \echo :SQLSTATE
