@@ -14,6 +14,17 @@ pub fn raise_corrupted(index: &str, block: u32, what: &str) -> ! {
     .raise()
 }
 
+/// The index was written by a release of leann with another page format.
+pub fn raise_other_format(index: &str, found: u8, supported: u8) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("index \"{index}\" is in format {found}, and this release of leann reads format {supported}"),
+    )
+    .detail("Another release of leann wrote it.")
+    .hint(format!("Install that release again, or rebuild the index: REINDEX INDEX {index};"))
+    .raise()
+}
+
 /// A node's heap pointer leads beyond the end of the table.
 pub fn raise_bad_pointer(index: &str, pointer: leann_page::HeapPointer) -> ! {
     let leann_page::HeapPointer { block, offset } = pointer;

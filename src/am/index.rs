@@ -122,9 +122,14 @@ pub fn change_meta(rel: Rel, change: impl FnOnce(&mut Meta) -> bool) {
     }
 }
 
-/// Reports a damaged page.
+/// Reports a page that cannot be read. A meta page of another format is no damage: another release wrote the index.
 pub fn corrupted(rel: Rel, block: u32, fault: PageError) -> ! {
-    errors::raise_corrupted(&rel.name(), block, &fault.to_string())
+    match fault {
+        PageError::Version { found, supported } if block == 0 => {
+            errors::raise_other_format(&rel.name(), found, supported)
+        }
+        fault => errors::raise_corrupted(&rel.name(), block, &fault.to_string()),
+    }
 }
 
 /// Sketchers of the indexes that this backend used last, by index id. The id is drawn anew by every build, so an entry
