@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""ALTER EXTENSION leann UPDATE: the frozen script of this version (sql/released) makes the same objects as the build's; from every
+released version an update path leads to this one and ends with the objects of a fresh install, its indexes usable; and, by way
+of a made-up next version, that this test would notice an update script that forgets something."""
+
+import contextlib
+import pathlib
+import re
+import subprocess
+import tempfile
+
+from common import ROOT, check, faults, main, nearest, program, tiny_cluster
+
+RELEASED = ROOT / "sql" / "released"
+# Everything that belongs to the extension, described without OIDs: one row per object.
+CATALOG = """
+SET search_path = pg_catalog;
+WITH member AS (
+    SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+    WHERE e.extname = 'leann' AND d.deptype = 'e'
+)
+SELECT concat_ws(' | ', i.type, i.identity, obj_description(objid, classid::regclass::name),
+    (SELECT p.initprivs::text FROM pg_init_privs p WHERE p.objoid = objid AND p.classoid = classid AND p.objsubid = 0),
+    (SELECT replace(pg_get_functiondef(p.oid), E'\\n', ' ') || coalesce(p.proacl::text, '') FROM pg_proc p
+     WHERE classid = 'pg_proc'::regclass AND p.oid = objid),
+    (SELECT concat_ws(' ', nspacl) FROM pg_namespace n WHERE classid = 'pg_namespace'::regclass AND n.oid = objid),
+    (SELECT concat_ws(' ', relkind, relacl, replace(pg_get_viewdef(c.oid), E'\\n', ' ')) FROM pg_class c
+     WHERE classid = 'pg_class'::regclass AND c.oid = objid),
+    (SELECT concat_ws(' ', typlen, typalign, typstorage, typinput, typoutput, typreceive, typsend, typcategory, typarray::regtype)
+     FROM pg_type t WHERE classid = 'pg_type'::regclass AND t.oid = objid),
+    (SELECT concat_ws(' ', oprcode, oprresult::regtype, oprcom::regoperator, oprnegate::regoperator, oprrest, oprjoin, oprcanhash)
+     FROM pg_operator o WHERE classid = 'pg_operator'::regclass AND o.oid = objid),
+    (SELECT concat_ws(' ', castfunc::regprocedure, castcontext, castmethod) FROM pg_cast c
+     WHERE classid = 'pg_cast'::regclass AND c.oid = objid),
+    (SELECT concat_ws(' ', amhandler, amtype) FROM pg_am a WHERE classid = 'pg_am'::regclass AND a.oid = objid),
+    (SELECT concat_ws(' ', opcdefault, opcintype::regtype, opckeytype::regtype) FROM pg_opclass o
+     WHERE classid = 'pg_opclass'::regclass AND o.oid = objid),
+    (SELECT string_agg(concat_ws(' ', amopstrategy, amoppurpose, amopopr::regoperator, amopsortfamily), ', ' ORDER BY
+        amopstrategy, amopopr::regoperator::text) FROM pg_amop WHERE classid = 'pg_opfamily'::regclass AND amopfamily = objid),
+    (SELECT string_agg(concat_ws(' ', amprocnum, amproc::regprocedure), ', ' ORDER BY amprocnum)
+     FROM pg_amproc WHERE classid = 'pg_opfamily'::regclass AND amprocfamily = objid))
+FROM member, pg_identify_object(classid, objid, 0) i ORDER BY 1;
+"""
+# What the made-up next version adds and changes.
+NEXT = """
+CREATE FUNCTION leann.another() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 1;
+COMMENT ON FUNCTION leann.another() IS 'made up';
+CREATE OR REPLACE VIEW leann.cache AS SELECT scope, limit_bytes, bytes, lookups, hits, 1 AS more FROM leann.caches();
+GRANT EXECUTE ON FUNCTION leann.another() TO PUBLIC;
+"""
+
+
+@contextlib.contextmanager
+def extension_files(**scripts):
+    """Puts scripts leann--NAME.sql (two underscores in NAME stand for the two hyphens) into the server's extension folder."""
+    folder = subprocess.run([program("pg_config"), "--sharedir"], capture_output=True, text=True, check=True).stdout.strip()
+    paths = []
+
+    def as_root(*command):
+        subprocess.run(["bash", "-c", f'. "{ROOT}/scripts/common.sh"; as_root "$@"', "as_root", *command], check=True)
+
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, text in scripts.items():
+                file = pathlib.Path(scratch, f"leann--{name.replace('__', '--')}.sql")
+                file.write_text(text, encoding="utf-8")
+                paths.append(f"{folder}/extension/{file.name}")
+                as_root("install", "-m", "644", str(file), paths[-1])
+        yield
+    finally:
+        as_root("rm", "-f", *paths)
+
+
+def objects(cluster, database, *statements):
+    """The objects of the extension in a new database, after these statements."""
+    with cluster.session() as session:
+        session.run(f"CREATE DATABASE {database}")
+    with cluster.session(database=database) as session:
+        for statement in statements:
+            session.run(statement)
+        return session.run(CATALOG)
+
+
+def updated(cluster, database, old, new):
+    """The objects in a database with an index, updated from one version to another; the index must serve all along."""
+    with cluster.session() as session:
+        session.run(f"CREATE DATABASE {database}")
+    with cluster.session(database=database) as session:
+        session.run(f"CREATE EXTENSION leann VERSION '{old}'; CREATE TABLE docs (id int PRIMARY KEY, body text);"
+                    "INSERT INTO docs SELECT n, 'passage number ' || n FROM generate_series(1, 300) n;"
+                    "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))")
+        before = nearest(session, "passage number 7", 10, False)
+        session.run(f"ALTER EXTENSION leann UPDATE TO '{new}'")
+        session.run("INSERT INTO docs VALUES (301, 'a new row'); DELETE FROM docs WHERE id > 250 AND id < 301; VACUUM docs")
+        check(f"{old} to {new}: the index is sound and serves", not faults(session)
+              and nearest(session, "a new row", 1, False)[0][0] == 301 and len(before) == 10)
+    with cluster.session(database=database) as session:
+        return session.run(CATALOG)
+
+
+def difference(ours, theirs):
+    return "; ".join(f"only one has: {line}" for line in sorted(set(ours) ^ set(theirs)))[:2000]
+
+
+def updates():
+    with tiny_cluster("autovacuum=off") as cluster:
+        with cluster.session() as session:
+            version = session.value("SELECT default_version FROM pg_available_extensions WHERE name = 'leann'")
+        frozen = RELEASED / f"leann--{version}.sql"
+        if not check(f"the schema of {version} is frozen in sql/released", frozen.exists(), "run scripts/freeze_schema.sh"):
+            return
+        fresh = objects(cluster, "fresh", "CREATE EXTENSION leann")
+        check("all kinds of objects are described", len(fresh) > 50 and all(
+            any(line.startswith(kind) for line in fresh) for kind in ("function", "view", "operator family", "cast", "access method")))
+        script = frozen.read_text(encoding="utf-8")
+        with extension_files(frozen=script):
+            same = objects(cluster, "as_frozen", "CREATE EXTENSION leann VERSION 'frozen'")
+        check(f"the frozen schema of {version} is that of the build", same == fresh, difference(same, fresh)
+              + "\n    run scripts/freeze_schema.sh, or, if it is released, see sql/README.md")
+
+        for old in sorted(path.name[len("leann--"):-len(".sql")] for path in RELEASED.glob("leann--*.sql")):
+            if old != version:
+                result = updated(cluster, "from_" + re.sub(r"\W", "_", old), old, version)
+                check(f"from {old}: the objects of a fresh {version}", result == fresh, difference(result, fresh))
+        made_up(cluster, version, script)
+
+
+def made_up(cluster, version, script):
+    """A next version, whose update script is whole, and one whose update script forgets a comment and a column."""
+    lacking = "\n".join(line for line in NEXT.splitlines() if not line.startswith(("COMMENT", "CREATE OR REPLACE VIEW")))
+    with extension_files(**{"next": script + NEXT, f"{version}__next": NEXT, f"{version}__lacking": lacking}):
+        wanted = objects(cluster, "next_fresh", "CREATE EXTENSION leann VERSION 'next'")
+        result = updated(cluster, "next_updated", version, "next")
+        check("a made-up next version: an update gives the objects of a fresh install", result == wanted, difference(result, wanted))
+        result = updated(cluster, "next_lacking", version, "lacking")
+        check("what an update script forgets is noticed", len(set(result) ^ set(wanted)) == 4, difference(result, wanted))
+
+
+main(updates)
