@@ -95,6 +95,12 @@ pub unsafe extern "C-unwind" fn ambuild(
 /// `info` describes the open index.
 unsafe fn build(table: Rel, index: Rel, info: *mut pg_sys::IndexInfo) -> (f64, usize) {
     check_key_type(table, index);
+    // pg_upgrade makes the index only to put the old one's file in its place: no model is needed for that. (An unlogged
+    // index keeps what is made here as its init fork, and that has a model.)
+    // SAFETY: reads a setting.
+    if unsafe { pg_sys::IsBinaryUpgrade } && index.is_permanent() {
+        return (0.0, 0);
+    }
     if index.blocks() != 0 {
         errors::raise_internal(format!("index \"{}\" already contains data", index.name()));
     }

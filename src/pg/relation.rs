@@ -49,12 +49,16 @@ impl Rel {
     pub fn needs_wal(self) -> bool {
         // SAFETY: the relation is open; this is the server's RelationNeedsWAL written out.
         unsafe {
-            let permanent =
-                (*(*self.0).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as std::ffi::c_char;
             let skipped = pg_sys::wal_level < pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32
                 && ((*self.0).rd_createSubid != NO_SUBTRANSACTION || first_storage_in_transaction(self.0));
-            permanent && !skipped
+            self.is_permanent() && !skipped
         }
+    }
+
+    /// Whether the relation is neither unlogged nor temporary.
+    pub fn is_permanent(self) -> bool {
+        // SAFETY: an open relation has its pg_class row.
+        unsafe { (*(*self.0).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as std::ffi::c_char }
     }
 
     /// The owner of the relation, as whom its index expression is evaluated.

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""pg_upgrade to this Postgres from every older one that is at hand (scripts/other_postgres.sh) and has the extension: the index
+files are taken over as they are, are sound, give the same answers without a rebuild, and can be written to. Skipped where
+there is no older one; `make test-all` fetches them."""
+
+import pathlib
+import subprocess
+
+from common import (ROOT, Cluster, SQL_SENTENCE, check, faults, found_by_own_text, main, nearest, program, same_rows, skip,
+                    tiny_cluster)
+
+QUERIES = ("ab cd ef", "12 34", "passages that nobody wrote")
+
+
+def major(pg_config):
+    words = subprocess.run([pg_config, "--version"], capture_output=True, text=True, check=True).stdout.split()
+    return int(words[1].split(".")[0])
+
+
+def older():
+    """{major: pg_config} of the older servers with the extension."""
+    def place(pg_config, option):
+        return pathlib.Path(subprocess.run([pg_config, option], capture_output=True, text=True, check=True).stdout.strip())
+
+    at_hand = subprocess.run([ROOT / "scripts" / "other_postgres.sh", "--at-hand"], capture_output=True, text=True, check=True)
+    found = dict(line.split(" ", 1) for line in at_hand.stdout.splitlines())
+    return {int(number): pg_config for number, pg_config in found.items()
+            if int(number) < major(program("pg_config"))
+            and (place(pg_config, "--sharedir") / "extension" / "leann.control").exists()
+            and (place(pg_config, "--pkglibdir") / "leann.so").exists()}
+
+
+def filled(old, unlogged):
+    """An index that was built and then grew, a partial one that names its model, an unlogged one, one in another schema."""
+    with old.session() as session:
+        session.run(SQL_SENTENCE)
+        session.run("CREATE TABLE docs (id int PRIMARY KEY, body text);"
+                    "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, 800) n;"
+                    "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body));"
+                    "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(801, 2000) n;"
+                    "DELETE FROM docs WHERE id % 5 = 0 OR id BETWEEN 300 AND 600; VACUUM docs;"
+                    "CREATE INDEX docs_some ON docs USING leann (embedding_of(body, 'tiny-hash-b'))"
+                    " WITH (sketch_bytes = 24) WHERE id > 1000;"
+                    "CREATE TABLE kept (vector embedding); INSERT INTO kept VALUES ('[3, 4]'), (embedding_of('a deferred one'));"
+                    f"CREATE {'UNLOGGED' if unlogged else ''} TABLE passing (body text);"
+                    "CREATE INDEX passing_embedding ON passing USING leann (embedding_of(body));"
+                    "INSERT INTO passing SELECT sentence(n) FROM generate_series(1, 100) n;"
+                    "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.docs (body text);"
+                    "CREATE INDEX elsewhere_embedding ON elsewhere.docs USING leann (embedding_of(body)); CHECKPOINT", 600)
+        return state(session)
+
+
+def state(session):
+    """What must be the same before and after: the bytes of the index files, and answers."""
+    files = [session.value(f"SELECT md5(pg_read_binary_file(pg_relation_filepath('{index}')))")
+             for index in ("docs_embedding", "docs_some", "passing_embedding", "elsewhere.elsewhere_embedding")]
+    return files, [nearest(session, query, 20, False) for query in QUERIES], session.rows("SELECT vector::text FROM kept")
+
+
+def upgraded(name, new, before, unlogged):
+    with new.session() as session:
+        files, answers, values = state(session)
+        check(f"{name}: the index files are the old ones", files == before[0])
+        check(f"{name}: the same answers", answers == before[1])
+        check(f"{name}: values of the type are the same", values == before[2])
+        for index in ("docs_embedding", "docs_some", "passing_embedding", "elsewhere.elsewhere_embedding"):
+            found = faults(session, index)
+            check(f"{name}: leann.check({index}) is clean", not found, "; ".join(found[:5]))
+        same_rows(f"{name}: the index holds exactly the table's rows", session)
+        session.run("INSERT INTO docs SELECT n, sentence(n) FROM generate_series(3001, 4000) n;"
+                    "UPDATE docs SET body = sentence(id + 7) WHERE id % 7 = 0; DELETE FROM docs WHERE id % 11 = 0; VACUUM docs", 600)
+        check(f"{name}: clean after writes and VACUUM", not faults(session) and not faults(session, "docs_some"))
+        same_rows(f"{name}: and it holds exactly the table's rows", session)
+        check(f"{name}: new rows are found", not found_by_own_text(session, range(3004, 3990, 99)))
+    new.kill()
+    new.start()
+    with new.session() as session:
+        check(f"{name}: clean after a crash", not faults(session))
+        if unlogged:
+            session.run("INSERT INTO passing VALUES ('after the crash'); SET enable_seqscan = off")
+            check(f"{name}: an unlogged index is reset by a crash and works", not faults(session, "passing_embedding")
+                  and session.run("SELECT body FROM passing ORDER BY embedding_of(body) <-> 'x' LIMIT 9") == ["after the crash"])
+
+
+def upgrades():
+    for number, pg_config in older().items():
+        with tiny_cluster("autovacuum=off", pg_config=pg_config) as old:
+            before = filled(old, unlogged=True)
+            ours = [setting for setting in old.settings if setting.startswith("leann.")]
+            with Cluster("autovacuum=off", *ours, upgrade_of=old) as new:
+                upgraded(f"from {number}", new, before, unlogged=True)
+
+
+def before_the_settings():
+    """pg_upgrade needs no model, except for unlogged indexes: many people carry their settings over only after it."""
+    number, pg_config = max(older().items())
+    with tiny_cluster("autovacuum=off", pg_config=pg_config) as old:
+        before = filled(old, unlogged=False)
+        ours = [setting for setting in old.settings if setting.startswith("leann.")]
+        with Cluster("leann.model_dir=/nowhere", upgrade_of=old) as new:
+            new.settings = ["fsync=off", "autovacuum=off", *ours]
+            new.start()
+            upgraded(f"from {number}, without a model", new, before, unlogged=False)
+
+
+if not older():
+    skip(f"no Postgres older than {major(program('pg_config'))} with the extension is at hand; `make test-all` fetches them")
+main(upgrades, before_the_settings)
