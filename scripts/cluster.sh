@@ -175,7 +175,7 @@ cluster_upgrade() {
     from=$(cluster_base "$2")
     shift 3
     # The checksums of both must agree; from 18 on they are on unless told otherwise.
-    if [ "$PG_MAJOR" -ge 18 ] && "$PG_BIN/pg_controldata" -D "$from/data" | grep -qE '^Data page checksum version: +0$'; then
+    if [ "$PG_MAJOR" -ge 18 ] && as_server "$("$pg_config" --bindir)/pg_controldata" -D "$from/data" | grep -qE '^Data page checksum version: +0$'; then
         options=(--no-data-checksums)
     fi
     cluster_init "$dir" "${options[@]}"

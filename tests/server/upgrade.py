@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """pg_upgrade to this Postgres from every older one that is at hand (scripts/other_postgres.sh) and has the extension: the index
 files are taken over as they are, are sound, give the same answers without a rebuild, and can be written to. Skipped where
-there is no older one; `make test-all` fetches them."""
+there is no older one; `make test-all` fetches them. An older one from which pg_upgrade cannot bring even a plain table here is
+left out: a new minor release of an old major may write what an old minor release of a new major does not know."""
 
 import pathlib
 import subprocess
@@ -51,9 +52,10 @@ def filled(old, unlogged):
 
 
 def state(session):
-    """What must be the same before and after: the bytes of the index files, and answers."""
+    """What must be the same before and after: the bytes of the index files (not of the unlogged one, which a checkpoint does
+    not write), and answers."""
     files = [session.value(f"SELECT md5(pg_read_binary_file(pg_relation_filepath('{index}')))")
-             for index in ("docs_embedding", "docs_some", "passing_embedding", "elsewhere.elsewhere_embedding")]
+             for index in ("docs_embedding", "docs_some", "elsewhere.elsewhere_embedding")]
     return files, [nearest(session, query, 20, False) for query in QUERIES], session.rows("SELECT vector::text FROM kept")
 
 
@@ -82,8 +84,20 @@ def upgraded(name, new, before, unlogged):
                   and session.run("SELECT body FROM passing ORDER BY embedding_of(body) <-> 'x' LIMIT 9") == ["after the crash"])
 
 
+def possible(pg_config):
+    """Whether a cluster with a plain table, without the extension, can be upgraded."""
+    with Cluster(pg_config=pg_config) as old:
+        with old.session() as session:
+            session.run("CREATE TABLE plain (id int PRIMARY KEY, body text)")
+        try:
+            with Cluster(upgrade_of=old) as new, new.session() as session:
+                return session.value("SELECT count(*) FROM plain") == "0"
+        except RuntimeError:
+            return False
+
+
 def upgrades():
-    for number, pg_config in older().items():
+    for number, pg_config in OLDER.items():
         with tiny_cluster("autovacuum=off", pg_config=pg_config) as old:
             before = filled(old, unlogged=True)
             ours = [setting for setting in old.settings if setting.startswith("leann.")]
@@ -93,7 +107,7 @@ def upgrades():
 
 def before_the_settings():
     """pg_upgrade needs no model, except for unlogged indexes: many people carry their settings over only after it."""
-    number, pg_config = max(older().items())
+    number, pg_config = max(OLDER.items())
     with tiny_cluster("autovacuum=off", pg_config=pg_config) as old:
         before = filled(old, unlogged=False)
         ours = [setting for setting in old.settings if setting.startswith("leann.")]
@@ -103,6 +117,12 @@ def before_the_settings():
             upgraded(f"from {number}, without a model", new, before, unlogged=False)
 
 
-if not older():
+FOUND = older()
+OLDER = {number: pg_config for number, pg_config in FOUND.items() if possible(pg_config)}
+if not FOUND:
     skip(f"no Postgres older than {major(program('pg_config'))} with the extension is at hand; `make test-all` fetches them")
+for left_out in FOUND.keys() - OLDER.keys():
+    print(f"   left out: from {left_out}, pg_upgrade cannot bring a plain table here", flush=True)
+if not OLDER:
+    skip(f"pg_upgrade cannot bring a plain table here from {', '.join(map(str, FOUND))}, so it is not about the extension")
 main(upgrades, before_the_settings)
