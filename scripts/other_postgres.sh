@@ -67,20 +67,20 @@ build() {
         as_root apt-get update -qq </dev/null >&2
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >&2
     fi
-    rm -rf "$source" "$POSTGRES/$major"
+    rm -rf "$source" "$POSTGRES/$major" "$POSTGRES/$major.part"
     mkdir -p "$source"
     apt_of_suite "$suite" update -qq
     (cd "$source" && apt_of_suite "$suite" source -qq --download-only "postgresql-$major")
     tar -xf "$source"/postgresql-*.orig.tar.* -C "$source" --strip-components=1
     (
         cd "$source"
-        ./configure --quiet --prefix="$POSTGRES/$major.part" --without-icu --without-readline --without-zlib CFLAGS=-O2
+        ./configure --quiet --prefix="$POSTGRES/$major" --without-icu --without-readline --without-zlib CFLAGS=-O2
         make --silent -j "$(nproc)"
-        make --silent install
+        make --silent install DESTDIR="$POSTGRES/$major.part"
     ) </dev/null >"$source/build.log" 2>&1 || { tail -n 20 "$source/build.log" >&2; die "PostgreSQL $major does not build" "log: $source/build.log"; }
     chmod -R a+rX "$POSTGRES/$major.part"
-    mv "$POSTGRES/$major.part" "$POSTGRES/$major" # it finds its files relative to its programs
-    rm -rf "$source"
+    mv "$POSTGRES/$major.part$POSTGRES/$major" "$POSTGRES/$major"
+    rm -rf "$source" "$POSTGRES/$major.part"
 }
 
 if [ "${1:-}" = --at-hand ]; then
