@@ -4,15 +4,13 @@
 # sql/README.md explains.
 . "$(dirname "$0")/common.sh"
 
-need_postgres
 version=$(sed -nE 's/^version = "([0-9.]+)"/\1/p' "$ROOT/Cargo.toml" | head -n 1)
 grep -qE "^## ${version//./\\.} \(unreleased\)" "$ROOT/CHANGELOG.md" \
     || die "version $version is released, its schema does not change any more" "see sql/README.md"
-"$ROOT/scripts/install.sh"
 frozen=$ROOT/sql/released/leann--$version.sql
 {
     echo "-- What CREATE EXTENSION leann ran in version $version. Written by scripts/freeze_schema.sh."
-    # Without comments, which hold line numbers of the sources.
-    sed -E '/^\/\*.*\*\/$/d; /^\/\*/,/\*\/$/d; /^ *--/d; /^ *$/d' "$("$PG_CONFIG" --sharedir)/extension/leann--$version.sql"
+    # The files that the build joins, without comments.
+    cat "$ROOT"/sql/leann.sql "$ROOT"/sql/leann_am.sql "$ROOT"/sql/leann_introspect.sql | sed -E '/^ *--/d; /^ *$/d'
 } >"$frozen"
 note "written: ${frozen#"$ROOT"/}"

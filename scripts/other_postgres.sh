@@ -100,5 +100,8 @@ if ! at_hand "$major" >/dev/null; then
         *) die "no source for PostgreSQL $major is known" "install it with its server headers, or name its pg_config in PG_CONFIGS" ;;
     esac
 fi
-at_hand "$major" || die "PostgreSQL $major is not there, or not whole (server, headers, pg_regress)" \
+config=$(at_hand "$major") || die "PostgreSQL $major is not there, or not whole (server, headers, pg_regress)" \
     "install postgresql-$major and postgresql-server-dev-$major, or name a pg_config in PG_CONFIGS"
+as_server test -x "$("$config" --bindir)/postgres" \
+    || die "user $(server_user) cannot run $config" "this needs a checkout that it can read, not one below /root"
+echo "$config"

@@ -153,20 +153,6 @@ CREATE FUNCTION leann.recall(index regclass, queries text[], k integer DEFAULT 1
     LANGUAGE c AS 'MODULE_PATHNAME', 'leann_recall_wrapper';
 COMMENT ON FUNCTION leann.recall(regclass, text[], integer) IS
     'the share of the k nearest rows that an index finds for each query, against the whole table';
-CREATE FUNCTION leann.index_info(index regclass) RETURNS TABLE (
-    model text, fingerprint text, dimensions integer, trained boolean, rows_trained bigint, sketch_bytes integer,
-    directions integer, nodes bigint, node_pages bigint, hub_pages bigint, params_pages bigint, free_pages bigint,
-    fill double precision, bytes bigint, bytes_per_row double precision, rows_at_build bigint, advice text
-) STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'index_info_wrapper';
-COMMENT ON FUNCTION leann.index_info(regclass) IS 'size, contents and model of a leann index, and whether a rebuild is worth it';
-CREATE FUNCTION leann.last_scan() RETURNS TABLE (
-    pages bigint, nodes bigint, candidates bigint, recomputes bigint, cache_hits bigint, batches bigint, late bigint,
-    model_ms double precision
-) STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'last_scan_wrapper';
-COMMENT ON FUNCTION leann.last_scan() IS 'what the latest leann scan of this session did';
-CREATE FUNCTION leann.check(index regclass) RETURNS TABLE (block bigint, fault text)
-    STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'check_index_wrapper';
-COMMENT ON FUNCTION leann.check(regclass) IS 'verifies a leann index: one row per fault, none if it is sound';
 CREATE FUNCTION leann.leann_handler(internal) RETURNS index_am_handler
     STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'leann_handler_wrapper';
 CREATE ACCESS METHOD leann TYPE INDEX HANDLER leann.leann_handler;
@@ -182,3 +168,17 @@ CREATE OPERATOR CLASS @extschema@.embedding_ops DEFAULT FOR TYPE @extschema@.emb
     OPERATOR 3 @extschema@.<#> (@extschema@.embedding, text) FOR ORDER BY float_ops,
     OPERATOR 3 @extschema@.<#> (@extschema@.embedding, real[]) FOR ORDER BY float_ops;
 CREATE OPERATOR CLASS @extschema@.embedding_of_needed DEFAULT FOR TYPE text USING leann AS STORAGE text;
+CREATE FUNCTION leann.index_info(index regclass) RETURNS TABLE (
+    model text, fingerprint text, dimensions integer, store text, trained boolean, rows_trained bigint,
+    sketch_bytes integer, directions integer, nodes bigint, node_pages bigint, hub_pages bigint, params_pages bigint, free_pages bigint,
+    fill double precision, bytes bigint, bytes_per_row double precision, rows_at_build bigint, advice text
+) STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'index_info_wrapper';
+COMMENT ON FUNCTION leann.index_info(regclass) IS 'size, contents and model of a leann index, and whether a rebuild is worth it';
+CREATE FUNCTION leann.last_scan() RETURNS TABLE (
+    pages bigint, nodes bigint, candidates bigint, recomputes bigint, cache_hits bigint, batches bigint, late bigint,
+    model_ms double precision, walk_ms double precision
+) STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'last_scan_wrapper';
+COMMENT ON FUNCTION leann.last_scan() IS 'what the latest leann scan of this session did';
+CREATE FUNCTION leann.check(index regclass) RETURNS TABLE (block bigint, fault text)
+    STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'check_index_wrapper';
+COMMENT ON FUNCTION leann.check(regclass) IS 'verifies a leann index: one row per fault, none if it is sound';
