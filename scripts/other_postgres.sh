@@ -74,6 +74,7 @@ build() {
     tar -xf "$source"/postgresql-*.orig.tar.* -C "$source" --strip-components=1
     (
         cd "$source"
+        unset MAKEFLAGS MFLAGS # of a make that runs this
         ./configure --quiet --prefix="$POSTGRES/$major" --without-icu --without-readline --without-zlib CFLAGS=-O2
         make --silent -j "$(nproc)"
         make --silent install DESTDIR="$POSTGRES/$major.part"
