@@ -10,13 +10,13 @@ SET ?=
 export PG_CONFIG MODEL FOLDER ONLY MAJORS SET
 
 .DEFAULT_GOAL := help
-.PHONY: help deps model install demo psql test test-all bench recall fmt lint clean
+.PHONY: help deps model install demo psql test test-all soak test-assert fuzz asan miri bench recall fmt lint clean
 
 # Each target makes what it needs: these look first, and do nothing where nothing is missing.
 PREPARED = ./scripts/deps.sh && QUIET=1 ./scripts/model.sh && ./scripts/install.sh
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
 	@echo "  PG_CONFIG=$(PG_CONFIG) names the Postgres that is meant."
 
@@ -40,6 +40,21 @@ test: ## all tests; ONLY="word ..." runs those with a word in their name
 
 test-all: ## all tests on Postgres 15, 16, 17 and 18, or on those in MAJORS="15 18:short"; fetches the servers
 	@./tests/run_all $(MAJORS)
+
+soak: ## the long forms of the tests that load a server, about an hour; ONLY=server/crash for one of them
+	@$(PREPARED) && ./scripts/soak.sh $(ONLY)
+
+test-assert: ## the tests on a Postgres 15 built here with assertions; ONLY=word as above
+	@./scripts/deps.sh && QUIET=1 ./scripts/model.sh && ./scripts/assert.sh $(ONLY)
+
+fuzz: ## fuzz what reads pages, literals and binary values; SECONDS_EACH=8 per target
+	@./scripts/fuzz.sh
+
+asan: ## tests of the crates under AddressSanitizer
+	@./scripts/memory_check.sh asan
+
+miri: ## the same under Miri, where that is installed
+	@./scripts/memory_check.sh miri
 
 recall: ## recall, recomputes, pages and bytes on DATA=folder, built, tenth and grown
 	@$(PREPARED) && python3 scripts/recall.py --data "$(DATA)" --model "$(MODEL)" --own-cluster \

@@ -4,7 +4,7 @@
 mod tests {
     use std::ffi::CString;
 
-    use leann_embed::Role;
+    use leann_value::{Role, Value};
     use pgrx::datum::FromDatum;
     use pgrx::prelude::*;
 
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn deferred(text: &str, role: Role, model: Option<&str>) -> Embedding {
-        Embedding::Deferred { text: text.to_owned(), role, model: model.map(str::to_owned) }
+        Embedding(Value::Deferred { text: text.to_owned(), role, model: model.map(str::to_owned) })
     }
 
     #[pg_test]
@@ -169,7 +169,7 @@ mod tests {
                 continue;
             }
             let value = Embedding::dense(vector).expect("finite and not zero");
-            let Embedding::Dense(unit) = &value else { unreachable!() };
+            let Value::Dense(unit) = &value.0 else { unreachable!() };
             let norm: f64 = unit.iter().map(|&number| f64::from(number).powi(2)).sum::<f64>().sqrt();
             assert!((norm - 1.0).abs() < 1e-6, "{norm}");
             assert_eq!(Embedding::dense(unit.clone()), Ok(value.clone()), "a unit vector stays as it is");
@@ -216,7 +216,7 @@ mod tests {
         for dim in [1usize, 2, 384] {
             let mut bytes = vec![2, 0, 0, 0, 0, 0, 0, 0];
             bytes.extend((0..dim).flat_map(|_| 0.5f32.to_be_bytes()));
-            assert!(matches!(receive(&bytes), Some(Embedding::Dense(unit)) if unit.len() == dim));
+            assert!(matches!(receive(&bytes), Some(Embedding(Value::Dense(unit))) if unit.len() == dim));
             bytes.push(0);
             assert_eq!(receive(&bytes), None, "not a whole number of numbers");
         }

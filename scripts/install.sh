@@ -8,17 +8,18 @@
 # overwriting a mapped file kills it.
 . "$(dirname "$0")/common.sh"
 
-PACKAGE=  # where `cargo pgrx package` leaves the files, laid out as from /
+PROFILE=${PROFILE:-release}  # cargo's
+PACKAGE=                     # where `cargo pgrx package` leaves the files, laid out as from /
 
 build() {
     local stamp=$PACKAGE/.built
     if [ -e "$stamp" ] && [ -z "$(find "$ROOT"/Cargo.* "$ROOT"/leann.control "$ROOT"/src "$ROOT"/crates "$ROOT"/sql -newer "$stamp" -type f -print -quit)" ]; then
-        note "the release build is up to date"
+        note "the $PROFILE build is up to date"
         return
     fi
-    note "release build (about four minutes the first time)"
+    note "$PROFILE build (about four minutes the first time)"
     rm -rf "$PACKAGE"
-    (cd "$ROOT" && cargo pgrx package --pg-config "$PG_CONFIG" --no-default-features --features "pg$PG_MAJOR" --out-dir "$PACKAGE" </dev/null >&2)
+    (cd "$ROOT" && cargo pgrx package --pg-config "$PG_CONFIG" --profile "$PROFILE" --no-default-features --features "pg$PG_MAJOR" --out-dir "$PACKAGE" </dev/null >&2)
     touch "$stamp"
 }
 
@@ -42,7 +43,7 @@ put_tree() {
 }
 
 need_postgres
-PACKAGE=$BUILD/package-pg$PG_MAJOR
+PACKAGE=$BUILD/package${PG_BIN//\//-} # one for each server: two of the same version can be installed into in turn
 say "install: into the PostgreSQL $PG_MAJOR of $PG_CONFIG"
 if [ "${1:-}" = --no-build ]; then
     [ -e "$PACKAGE/.built" ] || die "nothing was built yet" "run 'make install'"

@@ -174,11 +174,18 @@ class Session:
         self.close()
 
 
+# What no server may ever write. (The last four come from a server built with assertions only.)
+LOG_FAULT = re.compile(r"PANIC:|terminated by signal|leak|still (referenced|active)|you don't own|not closed|"
+                       r"TRAP:|problem in alloc|detected write past|bogus")
+
+
 class Cluster:
     """A private cluster (scripts/cluster.sh). Without `directory` it is a temporary one, removed at the end; then fsync is
     off, which a killed process survives (the kernel still has the writes). With `standby_of` it follows that cluster; with
     `upgrade_of` it takes that one over by pg_upgrade, which stops it. `pg_config` is that of another Postgres than
     PG_CONFIG's."""
+
+    log_faults = []  # of all temporary clusters that this process has removed
 
     def __init__(self, *settings, directory=None, standby_of=None, upgrade_of=None, pg_config=None):
         self.temporary = directory is None
@@ -213,7 +220,16 @@ class Cluster:
         self._call("promote")
 
     def remove(self):
+        self.log_faults += self.faults_in_log()
         self._call("remove")
+
+    def faults_in_log(self):
+        """What the log has of crashes, failed assertions, and pins, locks, snapshots or memory that were not let go."""
+        try:
+            with self.log().open(errors="replace") as lines:
+                return [line.strip() for line in lines if LOG_FAULT.search(line)]
+        except OSError:
+            return []  # it was never started
 
     def log(self):
         return pathlib.Path(self._call("log").strip())

@@ -14,6 +14,7 @@ use crate::sql::embedding::Embedding;
 use leann_graph::{F16Rows, Rows};
 use leann_page::HeapPointer;
 use leann_sketch::{Sketcher, TrainOptions};
+use leann_value::Value;
 use pgrx::{FromDatum, PgMemoryContexts, pg_sys};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -29,6 +30,11 @@ const TRAIN_ROWS: usize = 20_000;
 const BATCH_ROWS_PER_THREAD: usize = 128;
 const BATCH_BYTES: usize = 4 << 20;
 
+/// Rows of a table of `rows` that the sketch is trained on.
+fn train_rows(rows: usize, dim: usize) -> usize {
+    rows.min(TRAIN_ROWS).min(leann_sketch::most_training_rows(dim))
+}
+
 /// The rows of the table as the scan hands them over.
 struct Collector {
     rel: Rel,
@@ -42,9 +48,9 @@ struct Collector {
 
 impl Collector {
     fn add(&mut self, pointer: HeapPointer, value: Embedding) {
-        self.waiting_bytes += match &value {
-            Embedding::Deferred { text, .. } => text.len(),
-            Embedding::Dense(vector) => vector.len() * size_of::<f32>(),
+        self.waiting_bytes += match &value.0 {
+            Value::Deferred { text, .. } => text.len(),
+            Value::Dense(vector) => vector.len() * size_of::<f32>(),
         };
         self.pointers.push(pointer);
         self.waiting.push(value);
@@ -260,7 +266,7 @@ impl LayOut<'_> {
                 sketcher: &laid_out.sketcher,
                 seed: self.seed,
                 index_id,
-                rows_trained: if laid_out.sketcher.is_trained() { rows.min(TRAIN_ROWS) } else { 0 },
+                rows_trained: if laid_out.sketcher.is_trained() { train_rows(rows, self.dim) } else { 0 },
                 pages: laid_out.pages,
                 entries: laid_out.entries,
             };
@@ -275,7 +281,7 @@ impl LayOut<'_> {
         if rows.len() < TRAIN_FROM || self.options.store == Store::Float16 {
             return Ok(self.options.first_sketcher(self.dim, self.seed));
         }
-        let count = rows.len().min(TRAIN_ROWS);
+        let count = train_rows(rows.len(), self.dim);
         let mut sample = vec![0.0; count * self.dim];
         for (i, out) in sample.chunks_exact_mut(self.dim).enumerate() {
             rows.read(i * rows.len() / count, out);

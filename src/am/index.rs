@@ -5,9 +5,9 @@ use crate::error::OrRaise;
 use crate::model::{self, Loaded};
 use crate::pg::{Access, PageGuard, Rel, WalRecord, expression};
 use crate::sql::embedding::Embedding;
-use leann_embed::Role;
 use leann_page::{Meta, NO_PAGE, PageError, ParamsPage, SketchForm};
 use leann_sketch::Sketcher;
+use leann_value::{Role, Value};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -68,11 +68,11 @@ impl Index {
 /// embedded in one go, through the cache.
 pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f32]>> {
     for value in values {
-        match value {
-            Embedding::Dense(vector) if vector.len() != model.dim() => {
+        match &value.0 {
+            Value::Dense(vector) if vector.len() != model.dim() => {
                 errors::raise_wrong_dimension(&rel.name(), vector.len(), model.dim())
             }
-            Embedding::Deferred { model: Some(other), .. } if other != model.name() => {
+            Value::Deferred { model: Some(other), .. } if other != model.name() => {
                 errors::raise_model_mismatch(&rel.name(), model.name(), other)
             }
             _ => {}
@@ -82,10 +82,10 @@ pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f
     let mut queries = embed_role(model, values, Role::Query);
     values
         .iter()
-        .filter_map(|value| match value {
-            Embedding::Dense(vector) => Some(Rc::from(vector.as_slice())),
-            Embedding::Deferred { role: Role::Passage, .. } => passages.next(),
-            Embedding::Deferred { role: Role::Query, .. } => queries.next(),
+        .filter_map(|value| match &value.0 {
+            Value::Dense(vector) => Some(Rc::from(vector.as_slice())),
+            Value::Deferred { role: Role::Passage, .. } => passages.next(),
+            Value::Deferred { role: Role::Query, .. } => queries.next(),
         })
         .collect()
 }
@@ -94,8 +94,8 @@ pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f
 fn embed_role(model: &Loaded, values: &[Embedding], wanted: Role) -> impl Iterator<Item = Rc<[f32]>> + use<> {
     let texts: Vec<&str> = values
         .iter()
-        .filter_map(|value| match value {
-            Embedding::Deferred { text, role, .. } if *role == wanted => Some(text.as_str()),
+        .filter_map(|value| match &value.0 {
+            Value::Deferred { text, role, .. } if *role == wanted => Some(text.as_str()),
             _ => None,
         })
         .collect();

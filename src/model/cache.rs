@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use leann_embed::Role;
+use leann_value::Role;
 use lru::LruCache;
 
 /// Names a text as a model embeds it.

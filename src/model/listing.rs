@@ -1,6 +1,7 @@
 //! What the view `leann.models` shows: the models in `leann.model_dir`, the broken ones with what is wrong with them.
 
-use leann_embed::{ModelSpec, Pooling, Role};
+use leann_embed::{ModelSpec, Pooling};
+use leann_value::Role;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 
 use crate::error::{Error, Result};

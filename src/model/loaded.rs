@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use leann_embed::{EmbedError, Library, LoadOptions, Model, ModelSpec, Role};
+use leann_embed::{EmbedError, Library, LoadOptions, Model, ModelSpec};
+use leann_value::Role;
 use pgrx::prelude::*;
 
 use super::cache::Key;

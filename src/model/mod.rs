@@ -14,18 +14,16 @@ pub mod shared;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use leann_embed::Role;
+use leann_value::Role;
 
 use crate::error::{Error, Result};
 use crate::guc;
 use cache::Cache;
 pub use cache::Key;
 
+pub use leann_value::check_name;
 pub use listing::list;
 pub use loaded::{Loaded, get};
-
-/// Longest name of a model, in bytes: what most file systems allow a folder.
-const MAX_NAME: usize = 255;
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::new(Cache::new());
@@ -76,18 +74,6 @@ pub fn cache_statistics() -> (usize, u64, u64) {
 /// Forgets every embedding that this session has kept.
 pub fn clear_cache() {
     CACHE.with_borrow_mut(Cache::clear);
-}
-
-/// Whether `name` can be the name of a model: one plain folder name. The error is a predicate: "must not be empty".
-pub fn check_name(name: &str) -> Result<(), &'static str> {
-    match name {
-        "" => Err("must not be empty"),
-        _ if name.len() > MAX_NAME => Err("must not be longer than 255 bytes"),
-        _ if name.starts_with('.') => Err("must not begin with a dot"),
-        _ if name.contains(['/', '\\']) => Err("must not contain a slash"),
-        _ if name.contains(char::is_control) => Err("must not contain control characters"),
-        _ => Ok(()),
-    }
 }
 
 /// `check_name` as an error for a client.

@@ -1,6 +1,6 @@
 //! The functions that turn text into embeddings, and those about models.
 
-use leann_embed::Role;
+use leann_value::{Role, Value};
 use pgrx::prelude::*;
 
 use super::Text;
@@ -16,14 +16,14 @@ const EMBED_CHUNK: usize = 256;
 /// `embedding_of(text)`: the text of a row, to be embedded when its vector is needed.
 #[pg_extern(sql = false)]
 fn embedding_of(text: Text) -> Embedding {
-    Embedding::Deferred { text: text.0, role: Role::Passage, model: None }
+    Embedding(Value::Deferred { text: text.0, role: Role::Passage, model: None })
 }
 
 /// `embedding_of(text, model)`: the same, by a model of its own.
 #[pg_extern(sql = false)]
 fn embedding_of_model(text: Text, model: Text) -> Embedding {
     model::require_name(&model.0).or_raise();
-    Embedding::Deferred { text: text.0, role: Role::Passage, model: Some(model.0) }
+    Embedding(Value::Deferred { text: text.0, role: Role::Passage, model: Some(model.0) })
 }
 
 /// `leann.embed(text, model, role)`.

@@ -14,6 +14,9 @@ from pg import Cluster, Lost, Session, SqlError, program, quote  # noqa: E402,F4
 
 FAILED = []
 
+# LEANN_SOAK=1 (make soak): the tests that load a server do so for minutes instead of seconds.
+SOAK = bool(os.environ.get("LEANN_SOAK"))
+
 
 def check(name, condition, detail=""):
     """Prints `ok name`, or `not ok name` with the detail."""
@@ -33,6 +36,8 @@ def main(*cases):
             traceback.print_exc()
             check(f"{case.__name__} runs to its end", False)
         print(f"   {case.__name__}: {time.monotonic() - begin:.1f} s", flush=True)
+    check("the servers' logs show no crash, no leak and no failed assertion", not Cluster.log_faults,
+          "\n    ".join(Cluster.log_faults[:10]))
     sys.exit(1 if FAILED else 0)
 
 

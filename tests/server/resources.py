@@ -7,7 +7,7 @@ import re
 import threading
 import time
 
-from common import SQL_SENTENCE, SqlError, check, faults, main, same_rows, tiny_cluster
+from common import SOAK, SQL_SENTENCE, SqlError, check, faults, main, same_rows, tiny_cluster
 
 MEGABYTE = 1 << 20
 
@@ -28,7 +28,7 @@ def flat(name, session, statement, rounds=4, allowed=2 * MEGABYTE):
     session.run(statement, 600)  # loads the model, fills the caches
     session.run(statement, 600)
     before = (resident(session.pid), contexts(session))
-    for _ in range(rounds):
+    for _ in range(10 * rounds if SOAK else rounds):
         session.run(statement, 600)
     after = (resident(session.pid), contexts(session))
     check(f"{name}: private memory stays", after[0] - before[0] < allowed, f"{before[0]} bytes, then {after[0]}")

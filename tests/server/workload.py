@@ -4,11 +4,15 @@ empty; every few steps its answers are compared with exact search."""
 
 import random
 
-from common import SQL_SENTENCE, check, faults, index_ids, main, nearest, same_rows, sentence, tiny_cluster
+from common import SOAK, SQL_SENTENCE, check, faults, index_ids, main, nearest, same_rows, sentence, tiny_cluster
+from common_pages import same_pointers
 
 STEPS = 60
 QUERIES = 6
 WANTED = 10
+# A built index is full to 95 %, one that grew to some 79 %: so many times more blocks it may have when refilled once, and
+# none to speak of when refilled again.
+GROWN, AGAIN = 1.3, 1.05
 
 
 def agrees(session, chooser, name):
@@ -102,20 +106,39 @@ def random_workload():
 
 
 def three_quarters_deleted():
-    """After 75 % deletes and a VACUUM the rest is found as before."""
+    """After 75 % deletes and a VACUUM the rest is found as before; as many new rows are then found too, in the space
+    of the old ones: the index becomes as large as one that grew, and stays so however often that is repeated."""
     chooser = random.Random(5)
     # Random texts have no neighbourhoods for a walk to follow, so it is made to read most of the index.
     with tiny_cluster("autovacuum=off", "leann.rerank_z=3", "leann.patience=200") as cluster, cluster.session() as session:
         session.run(SQL_SENTENCE)
         session.run("CREATE TABLE docs (id int PRIMARY KEY, body text);"
                     "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, 8000) n;"
-                    "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body));"
-                    "DELETE FROM docs WHERE id % 4 <> 0", 600)
+                    "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 600)
+        built = index_blocks(session)
+        session.run("DELETE FROM docs WHERE id % 4 <> 0")
         agrees(session, chooser, "before VACUUM index and exact search agree")
         session.run("VACUUM docs")
         check("after VACUUM leann.check is clean", not faults(session))
         same_rows("after VACUUM the index holds exactly the rest", session)
         agrees(session, chooser, "after VACUUM index and exact search agree")
+        before = built
+        for number in range(20 if SOAK else 3):
+            first = 10_000 * (number + 1)
+            session.run(f"INSERT INTO docs SELECT {first} + n, sentence({first} + n) FROM generate_series(1, 6000) n", 600)
+            blocks = index_blocks(session)
+            print(f"   refilled {number + 1} times: {blocks} blocks, {built} when built", flush=True)
+            check(f"refilled {number + 1} times: no more blocks than a grown index has",
+                  blocks <= (AGAIN * before if number else GROWN * built), f"{built} blocks when built, {before} before, now {blocks}")
+            before = blocks
+            agrees(session, chooser, f"refilled {number + 1} times: index and exact search agree")
+            session.run(f"DELETE FROM docs WHERE id > {first}; VACUUM docs; SELECT txid_current(); VACUUM docs")
+        check("in the end leann.check is clean", not faults(session))
+        same_pointers("in the end the index points to each row once, and to nothing else", session)
+
+
+def index_blocks(session):
+    return int(session.value("SELECT pg_relation_size('docs_embedding') / 8192"))
 
 
 main(random_workload, three_quarters_deleted)

@@ -34,8 +34,9 @@ mod tokens;
 mod workers;
 
 pub use error::EmbedError;
+pub use leann_value::Role;
 pub use library::Library;
 pub use model::{Embedded, Embedder, LoadOptions, Model};
 pub use settings::Pooling;
-pub use spec::{ModelSpec, Role};
+pub use spec::ModelSpec;
 pub use workers::Job;

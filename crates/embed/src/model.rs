@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::session::Session;
 
+use crate::Role;
 use crate::batch::{self, Limits};
 use crate::pooling::{normalise, pool};
 use crate::session::{self, Batch, Interrupter, Provider, Signature};
-use crate::spec::{ModelSpec, Role, SessionFile};
+use crate::spec::{ModelSpec, SessionFile};
 use crate::tokens::{TextTokens, Tokens};
 use crate::workers::{self, Job, StopFlag};
 use crate::{EmbedError, Library, Pooling};

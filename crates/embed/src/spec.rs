@@ -5,18 +5,11 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::EmbedError;
 use crate::folder::{Folder, Stamp, TOKENIZER_LIMIT, WEIGHTS_LIMIT, is_plain_name};
 use crate::mapped::{self, Mapped, Weights};
 use crate::onnx::{self, Scan};
 use crate::settings::{self, Gathered, Pooling, Settings};
-
-/// What a text is to the model: many models want another prompt before a query than before a row text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    Query,
-    Passage,
-}
+use crate::{EmbedError, Role};
 
 /// A model as its folder describes it.
 #[derive(Clone, Debug)]

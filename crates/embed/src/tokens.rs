@@ -11,7 +11,8 @@ use std::sync::Arc;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
 use crate::EmbedError;
-use crate::spec::{ModelSpec, Role};
+use crate::Role;
+use crate::spec::ModelSpec;
 
 /// A text as the model sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,7 +108,7 @@ fn the_seeds_of_the_fuzz_targets_are_sound_pages() {
     let kinds =
         [("node", node_page()), ("hub", hub_page()), ("meta", meta_page()), ("params", params_page())];
     for (target, page) in kinds {
-        let path = format!("{}/fuzz/corpus/{target}/sound", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../tests/fuzz/corpus/{target}/sound", env!("CARGO_MANIFEST_DIR"));
         // After a change of the format: LEANN_WRITE_SEEDS=1 writes them again.
         if std::env::var_os("LEANN_WRITE_SEEDS").is_some() {
             std::fs::write(&path, [&OPS[..], &page].concat()).unwrap();

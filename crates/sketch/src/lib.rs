@@ -33,7 +33,7 @@ use std::sync::Arc;
 use code::Code;
 pub use error::SketchError;
 pub use score::{Estimate, SketchQuery};
-pub use train::{MIN_TRAINING_ROWS, TrainOptions};
+pub use train::{MIN_TRAINING_ROWS, TrainOptions, most_training_rows};
 use trained::Trained;
 use untrained::Untrained;
 

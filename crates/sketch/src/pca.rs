@@ -1,12 +1,14 @@
 //! Principal directions of a sample, and how much variance a *new* row has along them.
 
-use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use nalgebra::{DMatrix, DMatrixView, DVector, SymmetricEigen};
 
 /// Below this many rows per dimension the sample's own variances mislead (too large along the leading directions, too small along
 /// the last), and variances are cross-validated instead.
 const ROWS_PER_DIM: usize = 8;
 /// One part in so many is left out at a time.
 const FOLDS: usize = 5;
+/// Rows of which products are summed at once.
+const ROWS_AT_ONCE: usize = 1024;
 /// Parts are left out in turn until about so many rows have been looked at (each of them costs another decomposition).
 const VALIDATION_ROWS: usize = 200;
 
@@ -31,12 +33,9 @@ pub(crate) fn principal(rows: &[f32], dim: usize, limit: usize) -> Principal {
 fn eigen(rows: &[f32], dim: usize, limit: usize) -> Principal {
     let count = rows.len() / dim;
     // nalgebra stores columns one after the other, so that each row of the sample is a column here.
-    let sample = DMatrix::from_column_slice(dim, count, rows);
-    let (gram, wide) = if count < dim {
-        (sample.transpose() * &sample, true)
-    } else {
-        (&sample * sample.transpose(), false)
-    };
+    let sample = DMatrixView::from_slice(rows, dim, count);
+    let wide = count < dim;
+    let gram = if wide { sample.transpose() * sample } else { covariance(rows, dim) };
     let decomposition = SymmetricEigen::new(gram);
     let mut order: Vec<usize> = (0..decomposition.eigenvalues.len()).collect();
     order.sort_by(|a, b| decomposition.eigenvalues[*b].total_cmp(&decomposition.eigenvalues[*a]));
@@ -49,11 +48,21 @@ fn eigen(rows: &[f32], dim: usize, limit: usize) -> Principal {
             break;
         }
         let vector: DVector<f32> = decomposition.eigenvectors.column(index).into_owned();
-        let direction = if wide { (&sample * vector).normalize() } else { vector };
+        let direction = if wide { (sample * vector).normalize() } else { vector };
         found.basis.extend(direction.iter());
         found.variances.push(f64::from(value) / count as f64);
     }
     found
+}
+
+/// The sum of the rows' outer products. Some rows at a time, because their transpose is a copy.
+fn covariance(rows: &[f32], dim: usize) -> DMatrix<f32> {
+    let mut sum = DMatrix::zeros(dim, dim);
+    for some in rows.chunks(ROWS_AT_ONCE * dim) {
+        let some = DMatrixView::from_slice(some, dim, some.len() / dim);
+        sum.gemm(1.0, &some, &some.transpose(), 1.0);
+    }
+    sum
 }
 
 /// The variance of rows that were not looked at along the first, second, ... direction found without them, averaged over folds and made to

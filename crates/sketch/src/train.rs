@@ -27,6 +27,15 @@ const ERROR_RANGE: f32 = 8.0;
 /// A direction is stored in four bits per component unless that turns it by more than this (squared sine).
 const COARSE_ERROR: f32 = 0.02;
 
+/// More rows of a sample than this are left out, so that nobody need gather them.
+pub fn most_training_rows(dim: usize) -> usize {
+    MAX_HELD_OUT + fit_rows(dim)
+}
+
+fn fit_rows(dim: usize) -> usize {
+    (COVARIANCE_WORK / (dim * dim).max(1)).max(MIN_TRAINING_ROWS)
+}
+
 /// What to train for.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainOptions {
@@ -42,7 +51,7 @@ pub(crate) fn train(sample: &[f32], dim: usize, options: &TrainOptions) -> Resul
     let count = check(sample, dim, options)?;
     let order = Random::new(options.seed).permutation(count);
     let held_out = (count / 10).clamp(16, MAX_HELD_OUT);
-    let fit = (count - held_out).min((COVARIANCE_WORK / (dim * dim)).max(MIN_TRAINING_ROWS));
+    let fit = (count - held_out).min(fit_rows(dim));
     let gather = |rows: &[usize]| -> Vec<f32> {
         rows.iter().flat_map(|row| &sample[row * dim..(row + 1) * dim]).copied().collect()
     };

@@ -1,7 +1,7 @@
 //! Any bytes as a params page. The first 64 bytes of the input are left out, as the other targets do.
 #![no_main]
 
-#[path = "../../tests/drive/mod.rs"]
+#[path = "../../../crates/page/tests/drive/mod.rs"]
 mod drive;
 
 use libfuzzer_sys::fuzz_target;

@@ -1,7 +1,7 @@
 //! Any bytes as a hub page: every accessor, and the changes that the first 64 bytes of the input name.
 #![no_main]
 
-#[path = "../../tests/drive/mod.rs"]
+#[path = "../../../crates/page/tests/drive/mod.rs"]
 mod drive;
 
 use libfuzzer_sys::fuzz_target;

@@ -1,0 +1,135 @@
+//! Literals:
+//!
+//! * `[0.6, 0.8]`: a string that is wholly a list of numbers in brackets is a vector, scaled to unit length.
+//! * `leann:{"text":"…","role":"passage","model":"…"}`: any deferred value. `role` is query if left out; without
+//!   `model`, the default model of whoever needs the vector is meant.
+//! * Anything else is a deferred query: the string is the text.
+//!
+//! A value is written as the shortest of these that reads back as the same value.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Fault, Role, Value};
+
+const STRUCTURED_PREFIX: &str = "leann:";
+
+/// The structured literal, after `leann:`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Structured<'a> {
+    text: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "LiteralRole::is_query")]
+    role: LiteralRole,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<Cow<'a, str>>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LiteralRole {
+    #[default]
+    Query,
+    Passage,
+}
+
+impl LiteralRole {
+    fn is_query(&self) -> bool {
+        *self == LiteralRole::Query
+    }
+}
+
+impl Value {
+    /// Reads a literal.
+    pub fn parse(literal: &str) -> Result<Value, Fault> {
+        if let Some(numbers) = numbers(literal) {
+            return Value::dense(numbers.map_err(Fault::Content)?).map_err(Fault::Content);
+        }
+        match structured(literal) {
+            Some(value) => value.into_value().checked(),
+            None => Ok(Value::query(literal.to_owned())),
+        }
+    }
+
+    /// The literal that `parse` reads as this value.
+    pub fn literal(&self) -> String {
+        match self {
+            Value::Dense(vector) => dense_literal(vector),
+            Value::Deferred { text, role: Role::Query, model: None }
+                if numbers(text).is_none() && structured(text).is_none() =>
+            {
+                text.clone()
+            }
+            Value::Deferred { text, role, model } => {
+                let value = Structured {
+                    text: Cow::Borrowed(text),
+                    role: match role {
+                        Role::Query => LiteralRole::Query,
+                        Role::Passage => LiteralRole::Passage,
+                    },
+                    model: model.as_deref().map(Cow::Borrowed),
+                };
+                let json = serde_json::to_string(&value).expect("strings are always JSON");
+                format!("{STRUCTURED_PREFIX}{json}")
+            }
+        }
+    }
+}
+
+impl Structured<'_> {
+    fn into_value(self) -> Value {
+        Value::Deferred {
+            text: self.text.into_owned(),
+            role: match self.role {
+                LiteralRole::Query => Role::Query,
+                LiteralRole::Passage => Role::Passage,
+            },
+            model: self.model.map(Cow::into_owned),
+        }
+    }
+}
+
+fn structured(literal: &str) -> Option<Structured<'_>> {
+    let json = literal.strip_prefix(STRUCTURED_PREFIX).filter(|json| json.starts_with('{'))?;
+    serde_json::from_str(json).ok()
+}
+
+/// The numbers of a literal that is wholly a list of numbers in brackets; `None` if it is anything else.
+fn numbers(literal: &str) -> Option<Result<Vec<f32>, String>> {
+    let inner = literal.trim_ascii().strip_prefix('[')?.strip_suffix(']')?.trim_ascii();
+    if inner.is_empty() {
+        return Some(Ok(Vec::new()));
+    }
+    let mut numbers = Vec::new();
+    let mut too_large = None;
+    for item in inner.split(',') {
+        let item = item.trim_ascii();
+        let number: f32 = item.parse().ok()?;
+        if number.is_infinite() && item.contains(|c: char| c.is_ascii_digit()) {
+            too_large = Some(item);
+        }
+        numbers.push(number);
+    }
+    Some(match too_large {
+        Some(item) => Err(format!("\"{item}\" is out of range for type real")),
+        None => Ok(numbers),
+    })
+}
+
+/// Each number in the fewest digits that read back as the same.
+fn dense_literal(vector: &[f32]) -> String {
+    let mut literal = String::with_capacity(vector.len() * 12);
+    for (at, number) in vector.iter().enumerate() {
+        literal.push(if at == 0 { '[' } else { ',' });
+        let written = if *number == 0.0 || number.abs() >= 1e-4 {
+            write!(literal, "{number}")
+        } else {
+            write!(literal, "{number:e}")
+        };
+        written.expect("a String takes any text");
+    }
+    literal.push(']');
+    literal
+}
