@@ -174,9 +174,9 @@ class Session:
         self.close()
 
 
-# What no server may ever write. (The last four come from a server built with assertions only.)
-LOG_FAULT = re.compile(r"PANIC:|terminated by signal|leak|still (referenced|active)|you don't own|not closed|"
-                       r"TRAP:|problem in alloc|detected write past|bogus")
+# What no server may ever write.
+LOG_FAULT = re.compile(r"PANIC:|terminated by signal|TRAP:|leak|still referenced|you don't own|resource was not closed|"
+                       r"problem in alloc|detected write past")
 
 
 class Cluster:
