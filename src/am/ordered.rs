@@ -16,6 +16,7 @@ use crate::stats::{self, ScanStats};
 use leann_graph::{HubMetric, HubWalk, NodePageRef, Rerank, RerankOptions, Step};
 use leann_page::{HeapPointer, PageKind, kind};
 use leann_sketch::{Estimate, SketchQuery};
+use leann_value::Value;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
@@ -205,12 +206,12 @@ impl OrderedScan {
     /// What the index stores is taken for exact; a row that holds its vector itself is exact to the bit.
     fn give_stored(&mut self, pointers: &[HeapPointer], values: &[Embedding]) {
         for (&pointer, value) in pointers.iter().zip(values) {
-            let similarity = match value {
-                Embedding::Dense(_) => {
+            let similarity = match &value.0 {
+                Value::Dense(_) => {
                     let vector = embed_values(self.index.rel, &self.model, std::slice::from_ref(value));
                     operators::similarity(operators::squared_distance(&self.query, &vector[0])) as f32
                 }
-                Embedding::Deferred { text, role, .. } => {
+                Value::Deferred { text, role, .. } => {
                     let Some(similarity) = self.rerank.estimate_of(pointer) else { continue };
                     let squared = 2.0 - 2.0 * f64::from(similarity);
                     self.stored.waiting.insert(pointer, (self.model.key(*role, text), squared.max(0.0)));

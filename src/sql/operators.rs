@@ -15,7 +15,7 @@ use super::embedding::Embedding;
 use super::{Reals, Text};
 use crate::error::{Error, OrRaise, Result};
 use crate::model::{self, known};
-use leann_embed::Role;
+use leann_value::{Role, Value};
 
 /// Which distance: its number is the operator's strategy in the operator class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,10 +120,10 @@ fn distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
 
 /// The square of the L2 distance if an index scan has just found it without the model.
 fn known_distance(model: &str, a: &Embedding, b: &Embedding) -> Result<Option<f64>> {
-    let is_row = |value: &Embedding| matches!(value, Embedding::Deferred { role: Role::Passage, .. });
+    let is_row = |value: &Embedding| matches!(value.0, Value::Deferred { role: Role::Passage, .. });
     let (row, query) = if is_row(a) { (a, b) } else { (b, a) };
-    match row {
-        Embedding::Deferred { text, role: Role::Passage, .. } if !known::is_empty() => {
+    match &row.0 {
+        Value::Deferred { text, role: Role::Passage, .. } if !known::is_empty() => {
             let key = model::get(model)?.key(Role::Passage, text);
             Ok(known::squared_distance(&key, &query.vector(model)?))
         }
