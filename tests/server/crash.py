@@ -87,7 +87,8 @@ def compare(name, cluster, writers):
 
 
 def inserts():
-    with tiny_cluster("wal_level=replica", "checkpoint_timeout=30s", "max_wal_size=64MB") as cluster:
+    # (With the patience that finds any row: what is tested is that the rows are there, not how soon a walk gives up.)
+    with tiny_cluster("wal_level=replica", "checkpoint_timeout=30s", "max_wal_size=64MB", "leann.patience=1000") as cluster:
         with cluster.session() as session:
             session.run("CREATE TABLE docs (id int PRIMARY KEY, body text);"
                         "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body));" + SQL_SENTENCE)
