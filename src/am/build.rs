@@ -267,6 +267,8 @@ impl LayOut<'_> {
                 seed: self.seed,
                 index_id,
                 rows_trained: if laid_out.sketcher.is_trained() { train_rows(rows, self.dim) } else { 0 },
+                embeddings: &F16Rows::new(self.vectors.values(), self.dim),
+                pointers: self.pointers,
                 pages: laid_out.pages,
                 entries: laid_out.entries,
             };
@@ -308,7 +310,7 @@ impl LayOut<'_> {
             members[page as usize].push(row as u32);
         }
         let mut pages: Vec<NewPage> = members
-            .par_iter()
+            .into_par_iter()
             .map(|members| (!stopped()).then(|| self.make_page(&rows, &sketcher, members)))
             .collect::<Option<_>>()?;
         let len = centre_len(&sketcher);
@@ -321,20 +323,21 @@ impl LayOut<'_> {
         Some(LaidOut { sketcher, pages, entries })
     }
 
-    fn make_page(&self, rows: &F16Rows<'_>, sketcher: &Sketcher, members: &[u32]) -> NewPage {
-        let directions = sketcher.directions();
+    fn make_page(&self, rows: &F16Rows<'_>, sketcher: &Sketcher, members: Vec<u32>) -> NewPage {
+        let (directions, bytes) = (sketcher.directions(), sketcher.sketch_bytes());
         let mut embedding = vec![0.0; self.dim];
         let mut decoded = vec![0.0; members.len() * directions];
-        let mut nodes = Vec::with_capacity(members.len());
-        for (&row, out) in members.iter().zip(decoded.chunks_exact_mut(directions)) {
+        let mut sketches = vec![0; members.len() * bytes];
+        let places = decoded.chunks_exact_mut(directions).zip(sketches.chunks_exact_mut(bytes));
+        for (&row, (decoded, sketch)) in members.iter().zip(places) {
             rows.read(row as usize, &mut embedding);
-            let mut sketch = vec![0; sketcher.sketch_bytes()];
-            sketcher.encode(&embedding, &mut sketch);
-            sketcher.decode(&sketch, out);
-            nodes.push((self.pointers[row as usize], sketch));
+            sketcher.encode(&embedding, sketch);
+            sketcher.decode(sketch, decoded);
         }
         let centre = Centre::of(decoded.chunks_exact(directions), centre_len(sketcher));
-        NewPage { nodes, centre, links: Vec::new() }
+        // Embeddings need not be kept twice.
+        let sketches = if sketcher.is_exact() { Vec::new() } else { sketches };
+        NewPage { rows: members, sketches, centre, links: Vec::new() }
     }
 }
 

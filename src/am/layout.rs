@@ -3,7 +3,7 @@
 use super::options::Options;
 use crate::pg::buffer::BODY_BYTES;
 use crate::pg::{PageGuard, Rel};
-use leann_graph::PageSize;
+use leann_graph::{F16Rows, PageSize, Rows};
 use leann_page::{
     HeapPointer, HubPage, HubPageMut, HubRef, Meta, NO_PAGE, NewHub, NodePage, NodePageMut, PageError,
     ParamsPage, SketchForm,
@@ -60,11 +60,17 @@ fn sketch_form(sketcher: &Sketcher) -> SketchForm {
 
 /// One node page before it has a block.
 pub struct NewPage {
-    pub nodes: Vec<(HeapPointer, Vec<u8>)>,
+    /// Positions of its rows in the list of rows.
+    pub rows: Vec<u32>,
+    /// Their sketches, one after the other. None yet where they are the embeddings: these are at hand anyway.
+    pub sketches: Vec<u8>,
     pub centre: Centre,
     /// Positions of the linked pages in the list of pages.
     pub links: Vec<u32>,
 }
+
+/// No row's embedding.
+static NO_ROWS: F16Rows<'static> = F16Rows::new(&[], 1);
 
 /// Everything that a fresh index consists of.
 pub struct Contents<'a> {
@@ -74,6 +80,9 @@ pub struct Contents<'a> {
     pub seed: u64,
     pub index_id: u64,
     pub rows_trained: usize,
+    /// Embeddings and heap pointers of all rows.
+    pub embeddings: &'a F16Rows<'a>,
+    pub pointers: &'a [HeapPointer],
     pub pages: Vec<NewPage>,
     /// Positions of the entry hubs in `pages`.
     pub entries: Vec<u32>,
@@ -120,17 +129,29 @@ impl Contents<'_> {
         }
         for (position, page) in self.pages.iter().enumerate() {
             crate::pg::interrupts::check();
-            writer.write(|body| {
-                let mut nodes =
-                    NodePageMut::init(body, 1, self.sketcher.sketch_bytes(), places.hub(position))?;
-                page.nodes.iter().try_for_each(|(pointer, sketch)| nodes.push(*pointer, sketch))
-            })?;
+            writer.write(|body| self.node_page(body, page, places.hub(position)))?;
         }
         Ok(writer.next)
     }
 
+    fn node_page(&self, body: &mut [u8], page: &NewPage, hub: HubRef) -> Result<(), PageError> {
+        let bytes = self.sketcher.sketch_bytes();
+        let mut nodes = NodePageMut::init(body, 1, bytes, hub)?;
+        let (mut embedding, mut sketch) = (vec![0.0; self.sketcher.dim()], vec![0; bytes]);
+        for (at, &row) in page.rows.iter().enumerate() {
+            if self.sketcher.is_exact() {
+                self.embeddings.read(row as usize, &mut embedding);
+                self.sketcher.encode(&embedding, &mut sketch);
+            } else {
+                sketch.copy_from_slice(&page.sketches[at * bytes..][..bytes]);
+            }
+            nodes.push(self.pointers[row as usize], &sketch)?;
+        }
+        Ok(())
+    }
+
     fn meta(&self, places: &Places, params: &[u8]) -> Meta {
-        let rows: usize = self.pages.iter().map(|page| page.nodes.len()).sum();
+        let rows: usize = self.pages.iter().map(|page| page.rows.len()).sum();
         Meta {
             index_id: self.index_id,
             model: self.model.to_string(),
@@ -218,7 +239,8 @@ pub fn empty<'a>(
     index_id: u64,
 ) -> Contents<'a> {
     let page = NewPage {
-        nodes: Vec::new(),
+        rows: Vec::new(),
+        sketches: Vec::new(),
         centre: Centre::of(std::iter::empty(), centre_len(sketcher)),
         links: Vec::new(),
     };
@@ -229,6 +251,8 @@ pub fn empty<'a>(
         seed,
         index_id,
         rows_trained: 0,
+        embeddings: &NO_ROWS,
+        pointers: &[],
         pages: vec![page],
         entries: vec![0],
     }

@@ -18,6 +18,8 @@ VECTORS = ROWS * DIMENSIONS * 2  # as f16
 # trained on (60 MB) or, after that, the layout of 1024 pages at a time; a batch of values; and for each row its pointer,
 # page and finished sketch.
 CONSTANT, PER_ROW = 75 * MEGABYTE, 200
+# Where embeddings are stored a page holds ten rows, and its hub takes as much as a row.
+PER_STORED_ROW = 600
 
 
 def anonymous(pid):
@@ -47,15 +49,15 @@ class Peak(threading.Thread):
         self.join()
 
 
-def build_peak(cluster, work_mem):
+def build_peak(cluster, work_mem, options=""):
     """Peak memory of a build beyond that of a session that has loaded the model."""
     with cluster.session() as session:
         session.run("SELECT leann.embed('the model is loaded')")
         session.run(f"SET maintenance_work_mem = '{work_mem}MB'")
         before = anonymous(session.pid)
         with Peak(session.pid) as watched:
-            session.run("CREATE INDEX docs_embedding ON docs USING leann (embedding)", 1800)
-        check(f"{work_mem} MB: leann.check is clean", not faults(session))
+            session.run(f"CREATE INDEX docs_embedding ON docs USING leann (embedding) {options}", 1800)
+        check(f"{work_mem} MB {options}: leann.check is clean", not faults(session))
         session.run("DROP INDEX docs_embedding")
         return watched.peak - before
 
@@ -77,6 +79,9 @@ def memory():
                   f" peak {peak / 1e6:.0f} MB beyond the loaded model", flush=True)
             check(f"{work_mem} MB of maintenance_work_mem: the build keeps to it", peak <= min(work_mem * MEGABYTE, VECTORS) + limit,
                   f"peak {peak}, allowed {min(work_mem * MEGABYTE, VECTORS) + limit}")
+        stored = build_peak(cluster, 4, "WITH (store = float16)")
+        print(f"   with embeddings stored: peak {stored / 1e6:.0f} MB", flush=True)
+        check("embeddings to be stored are not held in memory either", stored <= 4 * MEGABYTE + CONSTANT + PER_STORED_ROW * ROWS, str(stored))
         check("beyond maintenance_work_mem vectors are not held in memory", peaks[256] - peaks[4] > VECTORS / 2, str(peaks))
 
 
@@ -135,7 +140,7 @@ def disk_full():
                     check(f"nothing is left on the disk {where} {how}", used(disk.path) == empty,
                           f"{used(disk.path)} bytes, {empty} at first: {files(disk.path)[:5]}")
             session.run("RESET temp_tablespaces")
-            session.run("CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 900)
+            session.run(f"CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 900)
             check("then a build works", not faults(session))
             same_rows("and holds exactly the table's rows", session)
             session.run("DROP TABLESPACE small")

@@ -23,7 +23,7 @@ pub struct F16Rows<'a> {
 
 impl<'a> F16Rows<'a> {
     /// `values` holds whole rows of `dim` values; an incomplete last row is left out.
-    pub fn new(values: &'a [f16], dim: usize) -> F16Rows<'a> {
+    pub const fn new(values: &'a [f16], dim: usize) -> F16Rows<'a> {
         F16Rows { values, dim }
     }
 }
