@@ -21,6 +21,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
+/// Rows whose texts are held at once, however many are needed before the next decision.
+const MOST_AT_ONCE: usize = 64;
+
 /// One scan for one query.
 pub struct OrderedScan {
     index: Index,
@@ -165,10 +168,11 @@ impl OrderedScan {
     /// The next candidates whose rows the snapshot sees: a whole batch of them, so that all threads have work even where
     /// many rows are dead.
     fn read_batch(&mut self, reader: &mut RowReader) -> (Vec<HeapPointer>, Vec<Embedding>) {
-        let mut pointers = Vec::with_capacity(self.batch);
-        let mut values = Vec::with_capacity(self.batch);
-        while values.len() < self.batch {
-            let mut asked = self.rerank.take_batch(self.batch - values.len());
+        let batch = self.batch.max(self.rerank.needed().min(MOST_AT_ONCE));
+        let mut pointers = Vec::with_capacity(batch);
+        let mut values = Vec::with_capacity(batch);
+        while values.len() < batch {
+            let mut asked = self.rerank.take_batch(batch - values.len());
             if asked.is_empty() {
                 break;
             }

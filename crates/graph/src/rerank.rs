@@ -358,6 +358,11 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
         }
     }
 
+    /// Rows that have to be recomputed before anything can be decided: they may as well be asked for at once.
+    pub fn needed(&self) -> usize {
+        self.options.horizon.saturating_sub(self.exact.len())
+    }
+
     /// The `n` most optimistic candidates, or as many as there are and `max_recompute` allows.
     pub fn take_batch(&mut self, n: usize) -> Vec<K> {
         let n = match self.options.max_recompute {

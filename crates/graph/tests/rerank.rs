@@ -199,6 +199,23 @@ fn a_late_row_is_dropped_and_widens_z() {
 }
 
 #[test]
+fn all_rows_that_are_needed_can_be_asked_for_at_once() {
+    let mut rerank: Rerank<u32> = Rerank::new(OPTIONS);
+    let similarity = |key: u32| 1.0 - key as f32 / 100.0;
+    rerank.add_page((0..40).map(|key| (key, similarity(key), 0.0)));
+    rerank.walk_exhausted();
+    assert_eq!((rerank.next_step(), rerank.needed()), (Step::Recompute, 10));
+    // None of the ten is given too many: one fewer, and nothing could be decided.
+    let keys = rerank.take_batch(10);
+    keys[..9].iter().for_each(|&key| rerank.give(key, similarity(key)));
+    assert_eq!((rerank.next_step(), rerank.needed()), (Step::Recompute, 1));
+    for key in rerank.take_batch(1) {
+        rerank.give(key, similarity(key));
+    }
+    assert_eq!((rerank.next_step(), rerank.needed()), (Step::Emit(0, Some(1.0)), 1));
+}
+
+#[test]
 fn unanswered_keys_are_asked_again() {
     let mut rerank: Rerank<u32> = Rerank::new(OPTIONS);
     rerank.add_page([(1, 0.5, 0.1), (2, 0.4, 0.1)].into_iter());

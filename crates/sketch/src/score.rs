@@ -112,15 +112,21 @@ impl SketchQuery {
 impl CodeScorer {
     fn score_above(&self, floor: f32, sketches: &[u8], out: &mut Vec<Estimate>) {
         let Head { len, gain, rest, error } = self.head;
-        let mut padded = vec![0u8; self.terms.padded_bytes()];
-        out.extend(sketches.chunks_exact(self.sketch_bytes).map(|sketch| {
-            padded[..self.sketch_bytes].copy_from_slice(sketch);
-            let head = self.terms.sums(&padded, 0..len);
-            let similarity = self.base + gain * head.query;
+        // What follows a sketch may be anything: mostly the next one does.
+        let padded_bytes = self.terms.padded_bytes();
+        let mut last = vec![0u8; padded_bytes];
+        let starts = (0..sketches.len() / self.sketch_bytes).map(|i| i * self.sketch_bytes);
+        out.extend(starts.map(|start| {
+            let padded = sketches.get(start..start + padded_bytes).unwrap_or_else(|| {
+                let rest = &sketches[start..];
+                last[..rest.len()].copy_from_slice(rest);
+                &last
+            });
+            let similarity = self.base + gain * self.terms.query_sum(padded, len);
             if similarity + HOPELESS * rest < floor {
                 return Estimate { similarity, error };
             }
-            self.estimate(head + self.terms.sums(&padded, len..self.terms.len()))
+            self.estimate(self.terms.sums(padded))
         }));
     }
 
