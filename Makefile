@@ -36,7 +36,7 @@ psql: ## psql on the demo's database
 	@./scripts/psql.sh
 
 test: ## all tests; ONLY="word ..." runs those with a word in their name
-	@./scripts/deps.sh && QUIET=1 MODEL=all-MiniLM-L6-v2-int8 ./scripts/model.sh && $(PREPARED) && ./tests/run $(ONLY)
+	@./scripts/deps.sh && ./scripts/model.sh --for-tests && ./scripts/install.sh && ./tests/run $(ONLY)
 
 test-all: ## all tests on Postgres 15, 16, 17 and 18, or on those in MAJORS="15 18:short"; fetches the servers
 	@./tests/run_all $(MAJORS)
@@ -45,7 +45,7 @@ soak: ## the long forms of the tests that load a server, about an hour; ONLY=ser
 	@$(PREPARED) && ./scripts/soak.sh $(ONLY)
 
 test-assert: ## the tests on a Postgres 15 built here with assertions; ONLY=word as above
-	@./scripts/deps.sh && QUIET=1 ./scripts/model.sh && ./scripts/assert.sh $(ONLY)
+	@./scripts/deps.sh && ./scripts/model.sh --for-tests && ./scripts/assert.sh $(ONLY)
 
 fuzz: ## fuzz what reads pages, literals and binary values; SECONDS_EACH=8 per target
 	@./scripts/fuzz.sh

@@ -6,6 +6,14 @@ FOLDER=${FOLDER:-}
 # What tools/make_model.py can make by name.
 KNOWN_MODELS="all-MiniLM-L6-v2 all-MiniLM-L6-v2-int8"
 
+# All of them, for the tests.
+if [ "${1:-}" = --for-tests ]; then
+    for name in $KNOWN_MODELS; do
+        QUIET=1 FOLDER='' MODEL=$name "$0"
+    done
+    exit
+fi
+
 explain() {
     cat <<TEXT
 

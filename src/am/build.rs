@@ -207,8 +207,8 @@ fn check_key_type(table: Rel, index: Rel) {
 
 /// Refuses to store embeddings of which not two fit on a page: it could not be split.
 fn check_room(index: Rel, model: &Loaded, options: &Options) {
-    let sketch_bytes = options.first_sketcher(model.dim(), 0).sketch_bytes();
-    if options.store == Store::Float16 && layout::node_capacity(sketch_bytes) < 2 {
+    let two_fit = || layout::node_capacity(Sketcher::float16(model.dim()).sketch_bytes()) >= 2;
+    if options.store == Store::Float16 && !two_fit() {
         errors::raise_too_large_to_store(&index.name(), model.name(), model.dim());
     }
 }

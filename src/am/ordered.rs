@@ -36,10 +36,11 @@ pub struct OrderedScan {
     stats: ScanStats,
     /// Reused for the estimates of one page.
     estimates: Vec<Estimate>,
-    stored: Stored,
+    /// Only where the index stores embeddings.
+    stored: Option<Stored>,
 }
 
-/// What a scan of an index that stores embeddings keeps of rows until it returns them. Empty for any other.
+/// What a scan of an index that stores embeddings keeps of rows until it returns them.
 struct Stored {
     known: Distances,
     /// Of rows that are looked up and not returned yet: what names the text's embedding, and the square of its distance.
@@ -47,6 +48,10 @@ struct Stored {
 }
 
 impl Stored {
+    fn new(query: &[f32]) -> Stored {
+        Stored { known: Distances::new(query), waiting: HashMap::new() }
+    }
+
     /// The row is about to be returned.
     fn returned(&mut self, pointer: HeapPointer) {
         if let Some((row, squared)) = self.waiting.remove(&pointer) {
@@ -78,7 +83,7 @@ impl OrderedScan {
         stats.walk_ms += milliseconds(begin);
         stats::publish(&stats);
         OrderedScan {
-            stored: Stored { known: Distances::new(&query), waiting: HashMap::new() },
+            stored: index.sketcher.is_exact().then(|| Stored::new(&query)),
             walk: HubWalk::new(target, HubMetric::Search, SEARCH_BEAM),
             batch: guc::recompute_batch(),
             index,
@@ -96,7 +101,9 @@ impl OrderedScan {
         let next = loop {
             match self.rerank.next_step() {
                 Step::Emit(pointer, _) => {
-                    self.stored.returned(pointer);
+                    if let Some(stored) = &mut self.stored {
+                        stored.returned(pointer);
+                    }
                     break Some(pointer);
                 }
                 Step::Walk => self.visit_page(),
@@ -158,10 +165,11 @@ impl OrderedScan {
     fn recompute(&mut self, reader: &mut RowReader) {
         let (pointers, values) = self.read_batch(reader);
         if values.is_empty() {
-        } else if self.index.sketcher.is_exact() {
-            self.give_stored(&pointers, &values);
-        } else {
-            self.give_recomputed(&pointers, &values);
+            return;
+        }
+        match self.stored {
+            Some(_) => self.give_stored(&pointers, &values),
+            None => self.give_recomputed(&pointers, &values),
         }
     }
 
@@ -218,7 +226,9 @@ impl OrderedScan {
                 Value::Deferred { text, role, .. } => {
                     let Some(similarity) = self.rerank.estimate_of(pointer) else { continue };
                     let squared = 2.0 - 2.0 * f64::from(similarity);
-                    self.stored.waiting.insert(pointer, (self.model.key(*role, text), squared.max(0.0)));
+                    if let Some(stored) = &mut self.stored {
+                        stored.waiting.insert(pointer, (self.model.key(*role, text), squared.max(0.0)));
+                    }
                     similarity
                 }
             };

@@ -73,6 +73,8 @@ mod tests {
             let sketcher = Sketcher::float16(row.len());
             let mut sketch = vec![0; sketcher.sketch_bytes()];
             sketcher.encode(&row, &mut sketch);
+            let again = Sketcher::from_bytes(&sketcher.to_bytes()).unwrap();
+            prop_assert!(again.is_exact() && again.dim() == row.len());
             let exact: f32 = row.iter().zip(&query).map(|(a, b)| a * b).sum();
             let (own, _) = score(&sketcher.query(&row), &sketch);
             prop_assert!((own - 1.0).abs() < 1e-6, "{own} to itself");

@@ -2,32 +2,28 @@
 
 const LANES: usize = 16;
 
-/// Inner product. Sixteen running sums let the compiler use whatever vector registers the target has.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// The sum of `term` over the pairs of both. Sixteen running sums let the compiler use whatever vector registers the target has.
+#[inline(always)]
+fn summed(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| term(*x, *y)).sum();
     for (x, y) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
+            sums[lane] += term(x[lane], y[lane]);
         }
     }
     sums.iter().sum::<f32>() + rest
 }
 
+/// Inner product.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    summed(a, b, |x, y| x * y)
+}
+
 /// The square of the L2 distance.
 pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| (x - y) * (x - y));
-    let rest: f32 = rest.sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
-        for lane in 0..LANES {
-            let difference = x[lane] - y[lane];
-            sums[lane] += difference * difference;
-        }
-    }
-    sums.iter().sum::<f32>() + rest
+    summed(a, b, |x, y| (x - y) * (x - y))
 }
 
 /// `matrix` (rows of `vector.len()` values, one after the other) times `vector`.

@@ -17,9 +17,7 @@ pub struct Estimate {
 /// A query in the coordinates of a sketcher, ready to score sketches.
 #[derive(Clone, Debug)]
 pub struct SketchQuery {
-    base: f32,
     projected: Vec<f32>,
-    sketch_bytes: usize,
     scorer: Scorer,
 }
 
@@ -66,17 +64,19 @@ impl SketchQuery {
         let head = Head::of(&projected, length, code);
         let (sketch_bytes, norm) = (code.sketch_bytes(), *code.norm());
         let scorer = Scorer::Code(Box::new(CodeScorer { base, length, terms, sketch_bytes, norm, head }));
-        SketchQuery { base, projected, sketch_bytes, scorer }
+        SketchQuery { projected, scorer }
     }
 
     pub(crate) fn float16(query: &[f32]) -> SketchQuery {
-        let sketch_bytes = float16::sketch_bytes(query.len());
-        SketchQuery { base: 0.0, projected: query.to_vec(), sketch_bytes, scorer: Scorer::Float16 }
+        SketchQuery { projected: query.to_vec(), scorer: Scorer::Float16 }
     }
 
-    /// The similarity of the query to the mean of all rows, `<q, mean>`; 0 for an untrained sketcher.
+    /// The similarity of the query to the mean of all rows, `<q, mean>`; 0 for any but a trained sketcher.
     pub fn base(&self) -> f32 {
-        self.base
+        match &self.scorer {
+            Scorer::Code(scorer) => scorer.base,
+            Scorer::Float16 => 0.0,
+        }
     }
 
     /// The query's inner products with the sketcher's directions, not centred: `V^T q`. The similarity of a row is about
@@ -100,7 +100,8 @@ impl SketchQuery {
             Scorer::Code(scorer) => scorer.score_above(floor, sketches, out),
             Scorer::Float16 => {
                 let mut decoded = vec![0.0; self.projected.len()];
-                out.extend(sketches.chunks_exact(self.sketch_bytes).map(|sketch| Estimate {
+                let sketch_bytes = float16::sketch_bytes(decoded.len());
+                out.extend(sketches.chunks_exact(sketch_bytes).map(|sketch| Estimate {
                     similarity: float16::similarity(&self.projected, sketch, &mut decoded),
                     error: 0.0,
                 }));
