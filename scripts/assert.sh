@@ -55,10 +55,9 @@ build_server() {
 }
 
 say "assert: Postgres with assertions"
-mkdir -p "$ASSERT/pgrx"
+mkdir -p "$ASSERT"
 build_server
-printf '[configs]\npg15 = "%s"\n' "$PREFIX/bin/pg_config" >"$ASSERT/pgrx/config.toml"
-export PG_CONFIG=$PREFIX/bin/pg_config PGRX_HOME=$ASSERT/pgrx CARGO_TARGET_DIR=$ROOT/target/assert PROFILE=dev
+export PG_CONFIG=$PREFIX/bin/pg_config CARGO_TARGET_DIR=$ROOT/target/assert PROFILE=dev
 "$ROOT/scripts/install.sh"
 [ $# -gt 0 ] || set -- regress isolation server/
 status=0

@@ -55,13 +55,24 @@ need_postgres() {
     [ -x "$PG_BIN/postgres" ] || die "no server programs in $PG_BIN" "'make deps' installs them for PostgreSQL 15"
 }
 
+# The same for who builds: pgrx is told of this server only, in a folder of its own. What ~/.pgrx names is its owner's matter,
+# and one server there that is gone would stop every build.
+need_pgrx() {
+    need_postgres
+    export PGRX_HOME=$BUILD/pgrx${PG_BIN//\//-}
+    local config
+    config=$(printf '[configs]\npg%s = "%s"' "$PG_MAJOR" "$PG_CONFIG")
+    mkdir -p "$PGRX_HOME"
+    [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$config" ] || echo "$config" >"$PGRX_HOME/config.toml"
+}
+
 # cargo as rustup leaves it, also where sudo has emptied PATH and changed HOME.
 find_cargo() {
     local home
     for home in "$HOME" "$(getent passwd "${SUDO_USER:-$(id -un)}" | cut -d: -f6)"; do
         if ! command -v cargo >/dev/null && [ -x "$home/.cargo/bin/cargo" ]; then
             export PATH="$home/.cargo/bin:$PATH"
-            export CARGO_HOME=${CARGO_HOME:-$home/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$home/.rustup} PGRX_HOME=${PGRX_HOME:-$home/.pgrx}
+            export CARGO_HOME=${CARGO_HOME:-$home/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$home/.rustup}
         fi
     done
 }

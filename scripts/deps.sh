@@ -49,20 +49,6 @@ cargo_pgrx() {
     fi
 }
 
-# Tells pgrx of PG_CONFIG. `cargo pgrx init` forgets what it is not told, so what is configured already is passed again.
-pgrx_init() {
-    need_postgres
-    local config=${PGRX_HOME:-$HOME/.pgrx}/config.toml flags=() version path
-    if [ -f "$config" ]; then
-        grep -qxF "pg$PG_MAJOR = \"$PG_CONFIG\"" "$config" && { note "pgrx knows $PG_CONFIG"; return; }
-        while read -r version path; do
-            [ "$version" = "pg$PG_MAJOR" ] || [ ! -x "$path" ] || flags+=("--$version" "$path")
-        done < <(sed -nE 's/^(pg[0-9]+) = "(.*)"$/\1 \2/p' "$config")
-    fi
-    note "pgrx: cargo pgrx init --pg$PG_MAJOR $PG_CONFIG"
-    cargo pgrx init "${flags[@]}" "--pg$PG_MAJOR" "$PG_CONFIG" </dev/null >&2
-}
-
 # The tools that fetch and convert models run in a Python of their own.
 python_tools() {
     local wanted=$ROOT/tools/requirements.txt have=$BUILD/venv/requirements.txt
@@ -91,6 +77,6 @@ mkdir -p "$BUILD"
 rust
 system_packages
 cargo_pgrx
-pgrx_init
+need_postgres
 python_tools
 onnxruntime

@@ -42,7 +42,7 @@ put_tree() {
     done < <(cd "$1" && find -L . -type f -not -path '*/.*' -printf '%P\0')
 }
 
-need_postgres
+need_pgrx
 PACKAGE=$BUILD/package${PG_BIN//\//-} # one for each server: two of the same version can be installed into in turn
 say "install: into the PostgreSQL $PG_MAJOR of $PG_CONFIG"
 if [ "${1:-}" = --no-build ]; then

@@ -2,7 +2,7 @@
 # Formatting and clippy, warnings as errors, for the whole workspace and all targets.
 . "$(dirname "$0")/common.sh"
 
-need_postgres
+need_pgrx
 cd "$ROOT"
 say "lint: cargo fmt --check"
 cargo fmt --all --check
