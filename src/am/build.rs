@@ -207,7 +207,7 @@ fn check_key_type(table: Rel, index: Rel) {
 
 /// Refuses to store embeddings of which not two fit on a page: it could not be split.
 fn check_room(index: Rel, model: &Loaded, options: &Options) {
-    let two_fit = || layout::node_capacity(Sketcher::float16(model.dim()).sketch_bytes()) >= 2;
+    let two_fit = || layout::sure_capacity(Sketcher::float16(model.dim()).sketch_bytes()) >= 2;
     if options.store == Store::Float16 && !two_fit() {
         errors::raise_too_large_to_store(&index.name(), model.name(), model.dim());
     }
@@ -301,7 +301,7 @@ impl LayOut<'_> {
         use rayon::prelude::*;
         use std::sync::atomic::Ordering::Relaxed;
         let rows = F16Rows::new(self.vectors.values(), self.dim);
-        let size = bulk_size(sketcher.sketch_bytes(), &self.options);
+        let size = bulk_size(sketcher.sketch_bytes(), self.pointers, &self.options);
         let stopped = || stop.load(Relaxed);
         let page_of = leann_graph::balanced_pages(&rows, size, self.seed, &stopped, &|_, _| ()).ok()?;
         let page_count = page_of.iter().max().map_or(0, |&last| last as usize + 1);

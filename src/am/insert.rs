@@ -124,7 +124,7 @@ pub fn parse_nodes<'a>(index: &Index, guard: &'a PageGuard) -> NodePage<'a> {
 pub fn append_to(index: &Index, guard: &mut PageGuard, node: &NewNode) -> bool {
     let block = guard.block();
     let nodes = parse_nodes(index, guard);
-    if nodes.count() >= nodes.capacity() {
+    if !nodes.has_room_for(node.pointer) {
         return false;
     }
     let record = WalRecord::start(index.rel);

@@ -6,7 +6,7 @@ use crate::pg::{PageGuard, Rel};
 use leann_graph::{F16Rows, PageSize, Rows};
 use leann_page::{
     HeapPointer, HubPage, HubPageMut, HubRef, Meta, NO_PAGE, NewHub, NodePage, NodePageMut, PageError,
-    ParamsPage, SketchForm,
+    ParamsPage, PointerForm, SketchForm,
 };
 use leann_sketch::Sketcher;
 
@@ -258,15 +258,17 @@ pub fn empty<'a>(
     }
 }
 
-/// How full a bulk build makes pages: the fill factor on average, no page beyond its capacity.
-pub fn bulk_size(sketch_bytes: usize, options: &Options) -> PageSize {
-    let capacity = node_capacity(sketch_bytes);
+/// How full a bulk build makes the pages of these rows: the fill factor on average, no page beyond its capacity.
+pub fn bulk_size(sketch_bytes: usize, pointers: &[HeapPointer], options: &Options) -> PageSize {
+    // A page whose own pointers need fewer bytes has room for more, never for less.
+    let form = PointerForm::holding_all(pointers.iter().copied());
+    let capacity = NodePage::capacity_for(BODY_BYTES, sketch_bytes, form);
     // Rounded, not cut: a page may have room for few.
     let fill = (capacity * options.fill_percent as usize + 50) / 100;
     PageSize { fill: fill.max(1), capacity }
 }
 
-/// Nodes that fit on a page.
-pub fn node_capacity(sketch_bytes: usize) -> usize {
-    NodePage::capacity_for(BODY_BYTES, sketch_bytes)
+/// Nodes that fit on any page, however long their pointers are.
+pub fn sure_capacity(sketch_bytes: usize) -> usize {
+    NodePage::capacity_for(BODY_BYTES, sketch_bytes, PointerForm::holding(u32::MAX, u16::MAX))
 }

@@ -11,7 +11,8 @@ use leann_page::{
     FreePage, HeapPointer, HubPage, HubPageMut, MAX_ENTRY_HUBS, NO_PAGE, NewHub, NodePageMut, PageKind, kind,
 };
 
-/// The smaller half of a split holds at least this share of the nodes.
+/// The smaller half of a split holds at least this share of the nodes. The larger then fits on a page however many bytes its
+/// pointers need: those of the full page had three at least, and six are the most, beside a sketch of eight or more.
 const MIN_SHARE: f32 = 0.3;
 /// How many blocks of the free space map are tried before the index is extended.
 const FREE_BLOCKS_TRIED: usize = 8;

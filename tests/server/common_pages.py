@@ -34,8 +34,9 @@ def index_pointers(session, index):
     """How often each heap pointer (block, offset) occurs on the node pages."""
     found = Counter()
     for body in (page[24:] for page in pages(session, index) if kind(page) == NODE):
-        count = struct.unpack_from("<H", body, 8)[0]
-        found.update(struct.unpack_from("<IH", body, 20 + 6 * slot) for slot in range(count))
+        count, size, offset_bits = struct.unpack_from("<H", body, 8)[0], body[20], body[21]
+        slots = (int.from_bytes(body[22 + size * slot:22 + size * (slot + 1)], "little") for slot in range(count))
+        found.update((number >> offset_bits, number & (1 << offset_bits) - 1) for number in slots)
     return found
 
 

@@ -20,6 +20,7 @@ mod hub;
 mod meta;
 mod node;
 mod params;
+mod pointer_form;
 mod refs;
 
 pub use error::PageError;
@@ -29,6 +30,7 @@ pub use hub::{HubEntry, HubPage, HubPageMut, MAX_LINKS, NewHub};
 pub use meta::{MAX_DIM, MAX_ENTRY_HUBS, MAX_MODEL_NAME, Meta, SketchForm};
 pub use node::{NodePage, NodePageMut};
 pub use params::ParamsPage;
+pub use pointer_form::PointerForm;
 pub use refs::{HeapPointer, HubRef};
 
 /// "No page" wherever a block number is stored: the end of a chain, or a chain that is empty.

@@ -1,9 +1,9 @@
-//! The two pointers that pages hold, six bytes each.
+//! The two pointers that pages hold.
 
 use crate::bytes::{get_u16, get_u32, put};
 use crate::error::{PageError, impossible};
 
-/// Bytes of a [`HeapPointer`] or a [`HubRef`] on a page.
+/// Bytes of a [`HubRef`] on a page.
 pub(crate) const REF_BYTES: usize = 6;
 
 /// Where a row lies in its table: block number, and line number within the block, from 1.
@@ -16,15 +16,6 @@ pub struct HeapPointer {
 }
 
 impl HeapPointer {
-    /// The caller has checked the page, so an offset of 0 does not occur here.
-    pub(crate) fn from_bytes(bytes: &[u8; REF_BYTES]) -> HeapPointer {
-        HeapPointer { block: get_u32(bytes, 0), offset: get_u16(bytes, 4) }
-    }
-
-    pub(crate) fn to_bytes(self) -> [u8; REF_BYTES] {
-        pair_to_bytes(self.block, self.offset)
-    }
-
     pub(crate) fn check(self) -> Result<(), PageError> {
         if self.offset == 0 { impossible("heap pointer offset", self.offset) } else { Ok(()) }
     }
@@ -45,13 +36,9 @@ impl HubRef {
     }
 
     pub(crate) fn to_bytes(self) -> [u8; REF_BYTES] {
-        pair_to_bytes(self.page, self.slot)
+        let mut bytes = [0; REF_BYTES];
+        put(&mut bytes, 0, self.page.to_le_bytes());
+        put(&mut bytes, 4, self.slot.to_le_bytes());
+        bytes
     }
-}
-
-fn pair_to_bytes(page: u32, within: u16) -> [u8; REF_BYTES] {
-    let mut bytes = [0; REF_BYTES];
-    put(&mut bytes, 0, page.to_le_bytes());
-    put(&mut bytes, 4, within.to_le_bytes());
-    bytes
 }

@@ -128,11 +128,12 @@ proptest! {
     }
 
     #[test]
-    fn random_small_headers(mut bytes in vec(any::<u8>(), 1024..1100), small in vec(0..40u8, 20)) {
+    fn random_small_headers(mut bytes in vec(any::<u8>(), 1024..1100), small in vec(0..40u8, 20), form in (3..=6u8, 1..=16u8)) {
         // Random lengths and counts are almost always too large; small ones get further in.
         for (i, value) in small.into_iter().enumerate() {
             bytes[i] = if i % 2 == 0 { value } else { 0 };
         }
+        (bytes[20], bytes[21]) = form;
         for kind in 1..=5 {
             drive::all(&drive::with_header(kind, &bytes), &[0, 1, 0, 2, 0, 0, 3, 3, 3, 8, 0, 0, 0, 0, 0, 0]);
         }

@@ -1,6 +1,6 @@
 //! Node pages: every operation, and random sequences of them against a plain list.
 
-use leann_page::{HeapPointer, HubRef, NodePage, NodePageMut, PageError, PageKind};
+use leann_page::{HeapPointer, HubRef, NodePage, NodePageMut, PageError, PageKind, PointerForm};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -35,16 +35,25 @@ fn changed(before: &[u8], after: &[u8]) -> Vec<usize> {
     (0..before.len()).filter(|&i| before[i] != after[i]).collect()
 }
 
+fn narrow() -> PointerForm {
+    PointerForm::holding_all([])
+}
+
+fn wide() -> PointerForm {
+    PointerForm::holding(u32::MAX, u16::MAX)
+}
+
 #[test]
 fn capacity_is_what_fits() {
-    assert_eq!(NodePage::capacity_for(8168, 56), 131);
-    assert_eq!(NodePage::capacity_for(8168, 60), 123);
-    assert_eq!(NodePage::capacity_for(20 + 62, 56), 1);
-    assert_eq!(NodePage::capacity_for(20 + 61, 56), 0);
-    assert_eq!(NodePage::capacity_for(0, 56), 0);
-    assert_eq!(NodePage::capacity_for(8168, 0), 0);
-    assert_eq!(NodePage::capacity_for(1 << 20, 65_536), 0);
-    assert_eq!(NodePage::capacity_for(1 << 20, 1), 65_535);
+    assert_eq!(NodePage::capacity_for(8168, 56, narrow()), 138);
+    assert_eq!(NodePage::capacity_for(8168, 52, narrow()), 148);
+    assert_eq!(NodePage::capacity_for(8168, 56, wide()), 131);
+    assert_eq!(NodePage::capacity_for(22 + 59, 56, narrow()), 1);
+    assert_eq!(NodePage::capacity_for(22 + 58, 56, narrow()), 0);
+    assert_eq!(NodePage::capacity_for(0, 56, narrow()), 0);
+    assert_eq!(NodePage::capacity_for(8168, 0, narrow()), 0);
+    assert_eq!(NodePage::capacity_for(1 << 20, 65_536, narrow()), 0);
+    assert_eq!(NodePage::capacity_for(1 << 20, 1, narrow()), 65_535);
 }
 
 #[test]
@@ -52,15 +61,15 @@ fn a_new_page_is_empty() {
     let body = filled(0);
     let page = NodePage::parse(&body).unwrap();
     assert_eq!((page.generation(), page.count(), page.hub(), page.sketch_bytes()), (1, 0, HUB, 20));
-    assert_eq!(page.capacity(), NodePage::capacity_for(1024, 20));
+    assert_eq!(page.capacity(), NodePage::capacity_for(1024, 20, narrow()));
     assert_eq!(page.sketches(), []);
     assert_eq!((page.heap_pointer(0), page.sketch(0)), (None, None));
-    assert!(body[20..].iter().all(|&byte| byte == 0));
+    assert!(body[22..].iter().all(|&byte| byte == 0));
 }
 
 #[test]
 fn a_page_that_holds_nothing_is_refused() {
-    for (len, sketch_bytes) in [(1024, 0), (1024, 1000), (1024, 70_000), (10, 4)] {
+    for (len, sketch_bytes) in [(1024, 0), (1024, 1000), (1024, 997), (1024, 70_000), (10, 4)] {
         let mut body = vec![0x55; len];
         let error = NodePageMut::init(&mut body, 1, sketch_bytes, HUB).unwrap_err();
         assert!(matches!(error, PageError::Impossible { .. }), "{error}");
@@ -73,7 +82,7 @@ fn the_largest_and_smallest_bodies_fill() {
     for len in [1024, 8168, 65_536] {
         let mut body = vec![1; len];
         let mut page = NodePageMut::init(&mut body, 0, 56, HUB).unwrap();
-        let capacity = NodePage::capacity_for(len, 56) as u32;
+        let capacity = NodePage::capacity_for(len, 56, narrow()) as u32;
         for i in 0..capacity {
             page.push(pointer(i), &sketch(i, 56)).unwrap();
         }
@@ -87,8 +96,8 @@ fn the_largest_and_smallest_bodies_fill() {
 fn push_appends_and_touches_only_its_slot() {
     let before = filled(5);
     let after = filled(6);
-    let capacity = NodePage::capacity_for(1024, 20);
-    let slots = [8..10, 20 + 5 * 6..20 + 6 * 6, 20 + capacity * 6 + 100..20 + capacity * 6 + 120];
+    let capacity = NodePage::capacity_for(1024, 20, narrow());
+    let slots = [8..10, 22 + 5 * 3..22 + 6 * 3, 22 + capacity * 3 + 100..22 + capacity * 3 + 120];
     assert!(changed(&before, &after).iter().all(|at| slots.iter().any(|slot| slot.contains(at))));
 
     let page = NodePage::parse(&after).unwrap();
@@ -170,13 +179,16 @@ fn generation_and_hub_change_alone() {
 
 #[test]
 fn impossible_headers_are_refused() {
-    let capacity = NodePage::capacity_for(1024, 20) as u64;
-    let cases: [(usize, u16, &str); 5] = [
+    let capacity = NodePage::capacity_for(1024, 20, narrow()) as u64;
+    let cases: [(usize, u16, &str); 8] = [
         (8, capacity as u16 + 1, "node count"),
         (10, capacity as u16 + 1, "node page capacity"),
         (10, 0, "node page capacity"),
         (12, 0, "sketch bytes"),
         (12, 1000, "node page capacity"),
+        (20, 0x0C02, "bytes of a heap pointer"),
+        (20, 0x0003, "offset bits of a heap pointer"),
+        (20, 0x1103, "offset bits of a heap pointer"),
     ];
     for (at, value, expected) in cases {
         let mut body = filled(3);
@@ -188,15 +200,52 @@ fn impossible_headers_are_refused() {
     let body = filled(3);
     assert!(NodePage::parse(&body[..1023]).is_ok(), "the last bytes are not in use");
     assert!(NodePage::parse(&body[..1000]).is_err(), "the capacity no longer fits");
-    assert_eq!(NodePage::parse(&body[..17]).unwrap_err(), PageError::Short { len: 17, needed: 20 });
+    assert_eq!(NodePage::parse(&body[..17]).unwrap_err(), PageError::Short { len: 17, needed: 22 });
 }
 
 #[test]
-fn a_pointer_with_offset_zero_is_impossible() {
+fn impossible_pointers_are_refused() {
     let mut body = filled(3);
-    body[20 + 2 * 6 + 4..20 + 3 * 6].fill(0);
+    body[22 + 2 * 3..22 + 3 * 3].fill(0);
     let error = PageError::Impossible { what: "heap pointer offset", value: 0 };
     assert_eq!(NodePage::parse(&body).unwrap_err(), error);
+
+    // Six bytes with eight of their bits for the offset: forty are left for a block number of at most 32.
+    let mut body = filled(0);
+    let mut page = NodePageMut::init(&mut body, 1, 20, HUB).unwrap();
+    page.push(HeapPointer { block: u32::MAX, offset: 1 }, &sketch(0, 20)).unwrap();
+    assert_eq!(body[20..22], [5, 4], "33 bits in five bytes, three of the seven to spare for the offset");
+    body[22..27].fill(0xFF);
+    let error = PageError::Impossible { what: "heap pointer block", value: (1 << 36) - 1 };
+    assert_eq!(NodePage::parse(&body).unwrap_err(), error);
+}
+
+/// A page widens its pointers when it must, keeps what it has, and is full when that leaves no room.
+#[test]
+fn a_pointer_that_needs_more_bytes_lays_the_page_out_anew() {
+    let far = HeapPointer { block: 1 << 23, offset: 3 };
+    let narrow_capacity = NodePage::capacity_for(1024, 20, narrow()) as u32;
+    let wider = PointerForm::holding(far.block, narrow_capacity as u16);
+    let capacity = NodePage::capacity_for(1024, 20, wider) as u32;
+    assert!(wider.bytes() == 4 && capacity < narrow_capacity);
+
+    let mut body = filled(capacity - 1);
+    let mut page = NodePageMut::parse(&mut body).unwrap();
+    assert!(page.view().has_room_for(far));
+    page.push(far, &sketch(77, 20)).unwrap();
+    assert_eq!((page.view().count(), page.view().capacity()), (capacity as usize, capacity as usize));
+    let mut expected: Vec<_> = (0..capacity - 1).map(|i| (pointer(i), sketch(i, 20))).collect();
+    expected.push((far, sketch(77, 20)));
+    assert_eq!(nodes(&body), expected);
+
+    for count in [capacity, narrow_capacity] {
+        let mut body = filled(count);
+        let before = body.clone();
+        let mut page = NodePageMut::parse(&mut body).unwrap();
+        assert!(!page.view().has_room_for(far));
+        assert_eq!(page.push(far, &sketch(77, 20)), Err(PageError::Full));
+        assert_eq!(body, before);
+    }
 }
 
 #[test]
@@ -219,7 +268,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        10 => (any::<u32>(), 0..50u16, any::<u8>()).prop_map(|(block, offset, fill)| Op::Push(block, offset, fill)),
+        10 => (any::<u32>(), 0..32u32, any::<u16>(), 8..16u32, any::<u8>())
+            .prop_map(|(block, right, offset, down, fill)| Op::Push(block >> right, offset >> down, fill)),
         4 => (0..40usize).prop_map(Op::SwapRemove),
         1 => (0..5u16).prop_map(Op::RemoveWhere),
         1 => any::<u32>().prop_map(Op::SetGeneration),
@@ -236,14 +286,17 @@ proptest! {
         let mut list: Vec<(HeapPointer, Vec<u8>)> = Vec::new();
         let (mut generation, mut hub) = (5, HUB);
         let mut page = NodePageMut::init(&mut body, generation, sketch_bytes, hub).unwrap();
-        let capacity = NodePage::capacity_for(len, sketch_bytes);
         for op in ops {
             match op {
                 Op::Push(block, offset, fill) => {
                     let pointer = HeapPointer { block, offset };
                     let sketch = vec![fill; sketch_bytes];
+                    let all = PointerForm::holding_all(list.iter().map(|(pointer, _)| *pointer).chain([pointer]));
+                    let room = page.view().has_room_for(pointer);
+                    prop_assert!(room || list.len() >= NodePage::capacity_for(len, sketch_bytes, wide()));
+                    prop_assert!(!room || list.len() < NodePage::capacity_for(len, sketch_bytes, all));
                     let pushed = page.push(pointer, &sketch);
-                    prop_assert_eq!(pushed.is_ok(), offset != 0 && list.len() < capacity);
+                    prop_assert_eq!(pushed.is_ok(), offset != 0 && room);
                     if pushed.is_ok() {
                         list.push((pointer, sketch));
                     }
@@ -272,17 +325,16 @@ proptest! {
                 Op::Reparse => page = NodePageMut::parse(&mut body).unwrap(),
             }
             let view = page.view();
-            prop_assert_eq!((view.count(), view.capacity()), (list.len(), capacity));
+            prop_assert_eq!(view.count(), list.len());
+            prop_assert!(view.capacity() >= list.len());
             prop_assert_eq!((view.generation(), view.hub()), (generation, hub));
         }
         prop_assert_eq!(nodes(&body), list.clone());
 
         // Nothing of what was removed stays behind.
-        let mut fresh = vec![0; len];
-        let mut page = NodePageMut::init(&mut fresh, generation, sketch_bytes, hub).unwrap();
-        for (pointer, sketch) in &list {
-            page.push(*pointer, sketch).unwrap();
-        }
-        prop_assert_eq!(body, fresh);
+        let (count, capacity, bytes) = (list.len(), NodePage::parse(&body).unwrap().capacity(), usize::from(body[20]));
+        let (slots, sketches) = body[22..].split_at(capacity * bytes);
+        let unused = slots[count * bytes..].iter().chain(&sketches[count * sketch_bytes..]);
+        prop_assert!(unused.into_iter().all(|&byte| byte == 0));
     }
 }

@@ -69,6 +69,18 @@ DELETE FROM articles WHERE id > 30;
 VACUUM articles;
 SELECT reltuples, relpages = pg_relation_size(oid) / 8192 AS relpages FROM pg_class WHERE relname = 'articles_renamed';
 
+-- Rows that lie far apart: pages are laid out anew as block numbers and line numbers outgrow the bits that they have.
+CREATE TABLE apart (id int, body text, pad text) WITH (fillfactor = 10);
+CREATE INDEX apart_body ON apart USING leann (embedding_of(body));
+INSERT INTO apart SELECT n, 'row ' || n, repeat('x', 900) FROM generate_series(1, 4400) AS n;
+ALTER TABLE apart RESET (fillfactor);
+INSERT INTO apart SELECT n, 'row ' || n FROM generate_series(4401, 4800) AS n;
+SELECT max((ctid::text::point)[0]) > 4095 AS far, max((ctid::text::point)[1]) > 100 AS deep FROM apart;
+SELECT * FROM leann.check('apart_body');
+SELECT count(*), count(DISTINCT id) FROM (SELECT id FROM apart ORDER BY embedding_of(body) <-> NULL::text LIMIT 10000) AS all_rows;
+SELECT id FROM apart ORDER BY embedding_of(body) <-> 'row 4390' LIMIT 1;
+DROP TABLE apart;
+
 -- A table rewritten or altered under its index.
 ALTER TABLE articles ALTER title TYPE text;
 ALTER TABLE articles ADD COLUMN note text DEFAULT 'none';

@@ -70,7 +70,7 @@ fn change_node(page: &mut NodePageMut<'_>, op: u8, at: u16) {
     match op % 7 {
         0 => {
             let sketch = vec![op; page.view().sketch_bytes()];
-            let _ = page.push(HeapPointer { block: u32::from(op), offset: at }, &sketch);
+            let _ = page.push(HeapPointer { block: u32::from(op) << (at % 32), offset: at }, &sketch);
         }
         1 => drop(page.push(HeapPointer { block: 1, offset: 1 }, &vec![1; usize::from(at)])),
         2 => drop(page.swap_remove(usize::from(at))),

@@ -1,0 +1,142 @@
+//! How a node page keeps its heap pointers: each in as few bytes as those of the page need.
+//!
+//! A slot is the number `block << offset_bits | offset` in `bytes` bytes. Three bytes hold the pointers of a table of a few
+//! gigabytes, as a row of text leaves few bits to the offset; six hold any. Every page has a form of its own.
+
+use std::ops::RangeInclusive;
+
+use crate::error::{PageError, impossible};
+use crate::refs::HeapPointer;
+
+/// Bytes that a slot may have. Two would do for tables of a few thousand rows only, whose index is small anyway.
+const BYTES: RangeInclusive<u8> = 3..=6;
+/// Bits of the largest offset.
+const OFFSET_BITS: u8 = 16;
+
+/// The form of a page's heap pointers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PointerForm {
+    bytes: u8,
+    offset_bits: u8,
+}
+
+impl PointerForm {
+    /// The narrowest form that holds every pointer up to this block and this offset. Bits to spare are shared between
+    /// the two, so that the next pointers fit as well.
+    pub fn holding(block: u32, offset: u16) -> PointerForm {
+        let (block_bits, offset_bits) = needed(block, offset);
+        let bytes = (block_bits + offset_bits).div_ceil(8).max(*BYTES.start());
+        let spare = 8 * bytes - block_bits - offset_bits;
+        PointerForm { bytes, offset_bits: (offset_bits + spare / 2).min(OFFSET_BITS) }
+    }
+
+    /// [`PointerForm::holding`] all of these; of none, the narrowest there is.
+    pub fn holding_all(pointers: impl IntoIterator<Item = HeapPointer>) -> PointerForm {
+        let (block, offset) = pointers
+            .into_iter()
+            .fold((0, 0), |(block, offset), pointer| (pointer.block.max(block), pointer.offset.max(offset)));
+        PointerForm::holding(block, offset)
+    }
+
+    /// Bytes of a slot.
+    pub fn bytes(self) -> usize {
+        usize::from(self.bytes)
+    }
+
+    /// Bits of a slot that are the offset's: the low ones.
+    pub(crate) fn offset_bits(self) -> u8 {
+        self.offset_bits
+    }
+
+    /// From a page's header.
+    pub(crate) fn from_header(bytes: u8, offset_bits: u8) -> Result<PointerForm, PageError> {
+        if !BYTES.contains(&bytes) {
+            return impossible("bytes of a heap pointer", bytes);
+        }
+        if !(1..=OFFSET_BITS).contains(&offset_bits) {
+            return impossible("offset bits of a heap pointer", offset_bits);
+        }
+        Ok(PointerForm { bytes, offset_bits })
+    }
+
+    /// Whether a slot has room for the pointer.
+    pub(crate) fn holds(self, pointer: HeapPointer) -> bool {
+        let (block_bits, offset_bits) = needed(pointer.block, pointer.offset);
+        offset_bits <= self.offset_bits && block_bits + self.offset_bits <= 8 * self.bytes
+    }
+
+    /// What a slot says: block and offset, either of which may be impossible on a damaged page.
+    pub(crate) fn numbers(self, slot: &[u8]) -> (u64, u16) {
+        let mut number = [0; 8];
+        number.iter_mut().zip(slot).for_each(|(to, from)| *to = *from);
+        let number = u64::from_le_bytes(number);
+        // At most 16 bits are left: nothing is cut.
+        (number >> self.offset_bits, (number & ((1 << self.offset_bits) - 1)) as u16)
+    }
+
+    /// Reads a slot of a page that was checked, so that the block is within its 32 bits.
+    pub(crate) fn read(self, slot: &[u8]) -> HeapPointer {
+        let (block, offset) = self.numbers(slot);
+        HeapPointer { block: block as u32, offset }
+    }
+
+    /// Writes a pointer that this form holds.
+    pub(crate) fn write(self, pointer: HeapPointer, slot: &mut [u8]) {
+        let number = u64::from(pointer.block) << self.offset_bits | u64::from(pointer.offset);
+        slot.iter_mut().zip(number.to_le_bytes()).for_each(|(to, from)| *to = from);
+    }
+}
+
+/// Bits of a block number and of an offset; an offset is never 0, so one at least.
+fn needed(block: u32, offset: u16) -> (u8, u8) {
+    ((u32::BITS - block.leading_zeros()) as u8, (u16::BITS - offset.leading_zeros()).max(1) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_form_is_as_narrow_as_its_pointers_allow() {
+        let form = |block, offset| {
+            let PointerForm { bytes, offset_bits } = PointerForm::holding(block, offset);
+            (bytes, offset_bits)
+        };
+        assert_eq!(form(0, 0), (3, 12));
+        assert_eq!(form(4_000, 12), (3, 8), "a table of 32 MB");
+        assert_eq!(form((1 << 19) - 1, 31), (3, 5), "4 GB of rows of text");
+        assert_eq!(form(1 << 19, 31), (4, 8));
+        assert_eq!(form((1 << 23) - 1, 291), (4, 9), "64 GB of the narrowest rows");
+        assert_eq!(form(u32::MAX - 1, 291), (6, 12));
+        assert_eq!(form(u32::MAX, u16::MAX), (6, 16));
+        assert_eq!(PointerForm::holding_all([]), PointerForm::holding(0, 0));
+    }
+
+    #[test]
+    fn impossible_forms_are_refused() {
+        for (bytes, offset_bits) in [(0, 5), (2, 5), (7, 5), (255, 5), (3, 0), (3, 17), (6, 255)] {
+            PointerForm::from_header(bytes, offset_bits).unwrap_err();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_form_holds_is_read_as_it_was_written(
+            blocks in (any::<u32>(), 0..32u32), offset in (1..=u16::MAX, 0..16u32), other in (any::<u32>(), 1..=u16::MAX),
+        ) {
+            let largest = HeapPointer { block: blocks.0 >> blocks.1, offset: (offset.0 >> offset.1).max(1) };
+            let form = PointerForm::holding(largest.block, largest.offset);
+            prop_assert_eq!(PointerForm::from_header(form.bytes, form.offset_bits), Ok(form));
+            prop_assert!(form.holds(largest));
+            let other = HeapPointer { block: other.0, offset: other.1 };
+            let lesser = HeapPointer { block: other.block.min(largest.block), offset: other.offset.min(largest.offset) };
+            prop_assert!(form.holds(lesser));
+            for pointer in [largest, lesser, other].into_iter().filter(|pointer| form.holds(*pointer)) {
+                let mut slot = vec![0xFF; form.bytes()];
+                form.write(pointer, &mut slot);
+                prop_assert_eq!(form.read(&slot), pointer);
+            }
+        }
+    }
+}
