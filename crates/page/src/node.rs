@@ -49,8 +49,8 @@ impl<'a> NodePage<'a> {
     pub fn parse(body: &'a [u8]) -> Result<NodePage<'a>, PageError> {
         let header: &[u8; FIXED] = expect(body, PageKind::Node)?;
         let page = NodePage { header, geometry: Geometry::read(header, body.len())?, rest: &body[FIXED..] };
-        for slot in page.slots() {
-            match page.geometry.form.numbers(slot) {
+        for i in 0..page.count() {
+            match page.geometry.form.numbers(page.rest, i) {
                 (_, 0) => return impossible("heap pointer offset", 0u16),
                 (block, _) if block > u64::from(u32::MAX) => return impossible("heap pointer block", block),
                 _ => {}
@@ -100,13 +100,13 @@ impl<'a> NodePage<'a> {
 
     /// The heap pointer of node `i`; none from `count` on.
     pub fn heap_pointer(&self, i: usize) -> Option<HeapPointer> {
-        self.slots().nth(i).map(|slot| self.geometry.form.read(slot))
+        (i < self.count()).then(|| self.geometry.form.read(self.rest, i))
     }
 
     /// The heap pointers of all nodes, in page order.
     pub fn heap_pointers(&self) -> impl ExactSizeIterator<Item = HeapPointer> + use<'a> {
-        let form = self.geometry.form;
-        self.slots().map(move |slot| form.read(slot))
+        let (form, rest) = (self.geometry.form, self.rest);
+        (0..self.count()).map(move |i| form.read(rest, i))
     }
 
     /// The sketches of all nodes, in page order: `count * sketch_bytes` bytes.
@@ -117,12 +117,6 @@ impl<'a> NodePage<'a> {
     /// The sketch of node `i`; none from `count` on.
     pub fn sketch(&self, i: usize) -> Option<&'a [u8]> {
         self.sketches().chunks_exact(self.sketch_bytes()).nth(i)
-    }
-
-    /// The slots in use.
-    fn slots(&self) -> std::slice::ChunksExact<'a, u8> {
-        let bytes = self.geometry.form.bytes();
-        self.rest[..self.count() * bytes].chunks_exact(bytes)
     }
 }
 
