@@ -39,7 +39,7 @@ const AUTO_PATIENCE: (u32, u32) = (12, 64);
 
 static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(64);
 static PATIENCE: GucSetting<i32> = GucSetting::<i32>::new(0);
-static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.5);
+static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.6);
 static EXPECTED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10);
 static MAX_RECOMPUTE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RECOMPUTE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(4);

@@ -44,7 +44,7 @@ const FIRST_CHUNK: usize = 256;
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RerankOptions {
     /// A group goes out once the candidates that remain are expected to hold less than `horizon` times the share of a normal
-    /// distribution beyond `z` of rows that belong into it: 1.5 allows 7 % at worst. Smaller, also negative: fewer
+    /// distribution beyond `z` of rows that belong into it: 1.6 allows 5.5 % at worst. Smaller, also negative: fewer
     /// recomputes, more late rows.
     pub z: f32,
     /// Rows that are decided on together, at least 1. A query for fewer rows pays for so many; one for more goes in steps.
