@@ -1,8 +1,11 @@
 //! The inner loop of scoring: for each direction find its state in the bits of a sketch, look its value up, and add it to three sums.
 //!
-//! Portable code, and the same with AVX2 where the processor has it (found out when a query is made), which takes a quarter of the time. The
-//! windows of eight directions lie within sixteen bytes, so one load and one shuffle bring all of them into their lanes; only the values are
-//! gathered. AVX-512 was no faster.
+//! Portable code, and the same with AVX2 and with NEON where the processor has them (found out when a query is made).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 use crate::trellis::{PADDING, STATE_MASK, Window, tables};
 
@@ -36,11 +39,13 @@ enum Kernel {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// How the windows of [`LANES`] directions get into their lanes.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 struct Group {
     /// The first byte of the first window.
     base: usize,
@@ -140,6 +145,9 @@ impl Terms {
             // SAFETY: `fastest` chose the kernel because this processor has its instructions.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe { self.sums_avx2(padded) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => unsafe { self.sums_neon(padded) },
         }
     }
 
@@ -156,6 +164,9 @@ impl Terms {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe { self.query_sum_avx2(padded, count) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => unsafe { self.query_sum_neon(padded, count) },
         }
     }
 
@@ -197,88 +208,16 @@ impl Terms {
         }
         query.iter().sum()
     }
-
-    /// The values of directions `i` to `i + 7`.
-    ///
-    /// # Safety
-    ///
-    /// `i` is a multiple of [`LANES`] below the number of directions, and `padded` is [`Terms::padded_bytes`] long.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    #[inline]
-    unsafe fn values_avx2(&self, padded: &[u8], tables: &[f32], i: usize) -> std::arch::x86_64::__m256 {
-        use std::arch::x86_64::*;
-        // SAFETY: all vectors of `self` have the same length, a multiple of 8, so that eight values at `i` exist, and a group for each
-        // eight. `new` has seen that every offset is at most `padded_bytes` - PADDING, and `padded` is `padded_bytes` long: PADDING,
-        // which is 16, bytes exist from the base on. It has also seen that every start + 1023 is inside the tables; lanes that pad the
-        // vectors have start 0.
-        unsafe {
-            let group = self.groups.get_unchecked(i / LANES);
-            let shifts = _mm256_loadu_si256(self.shifts.as_ptr().add(i).cast());
-            let starts = _mm256_loadu_si256(self.starts.as_ptr().add(i).cast());
-            let bytes = _mm_loadu_si128(padded.as_ptr().add(group.base).cast());
-            let shuffle = _mm256_loadu_si256(group.shuffle.as_ptr().cast());
-            let words = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), shuffle);
-            let words =
-                _mm256_and_si256(_mm256_srlv_epi32(words, shifts), _mm256_set1_epi32(STATE_MASK as i32));
-            _mm256_i32gather_ps::<4>(tables.as_ptr(), _mm256_add_epi32(words, starts))
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn sums_avx2(&self, padded: &[u8]) -> Sums {
-        use std::arch::x86_64::*;
-        let tables = tables();
-        let (mut query, mut squared, mut mean) =
-            (_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps());
-        for i in (0..self.offsets.len()).step_by(LANES) {
-            // SAFETY: `i` is a multiple of 8 below the length of all vectors, and `sums` has seen how long `padded` is.
-            unsafe {
-                let values = self.values_avx2(padded, tables, i);
-                query = _mm256_fmadd_ps(values, _mm256_loadu_ps(self.query.as_ptr().add(i)), query);
-                mean = _mm256_fmadd_ps(values, _mm256_loadu_ps(self.mean.as_ptr().add(i)), mean);
-                let squares = _mm256_mul_ps(values, values);
-                squared = _mm256_fmadd_ps(squares, _mm256_loadu_ps(self.squared.as_ptr().add(i)), squared);
-            }
-        }
-        Sums { query: total(query), squared: total(squared), mean: total(mean) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn query_sum_avx2(&self, padded: &[u8], count: usize) -> f32 {
-        use std::arch::x86_64::*;
-        let tables = tables();
-        let mut query = _mm256_setzero_ps();
-        for i in (0..count).step_by(LANES) {
-            // SAFETY: `i` is a multiple of 8 below the length of all vectors, as `query_sum` has seen, and so has it how long `padded` is.
-            unsafe {
-                let values = self.values_avx2(padded, tables, i);
-                query = _mm256_fmadd_ps(values, _mm256_loadu_ps(self.query.as_ptr().add(i)), query);
-            }
-        }
-        total(query)
-    }
-}
-
-/// The sum of all lanes.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-#[inline]
-fn total(lanes: std::arch::x86_64::__m256) -> f32 {
-    use std::arch::x86_64::*;
-    let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
-    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
 }
 
 fn fastest() -> Kernel {
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Kernel::Avx2;
-        }
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        return Kernel::Avx2;
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        return Kernel::Neon;
     }
     Kernel::Portable
 }
@@ -311,14 +250,7 @@ mod tests {
             let expected = terms.sums_portable(padded);
             let half = terms.offsets.len() / LANES / 2 * LANES;
             let expected_half = terms.query_sum_portable(padded, half);
-            let mut kernels = vec![Kernel::Portable];
-            #[cfg(target_arch = "x86_64")]
-            {
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    kernels.push(Kernel::Avx2);
-                }
-            }
-            for kernel in kernels {
+            for kernel in [Kernel::Portable, fastest()] {
                 terms.kernel = kernel;
                 let got = terms.sums(padded);
                 let got_half = terms.query_sum(padded, half);
