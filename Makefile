@@ -10,7 +10,7 @@ SET ?=
 export PG_CONFIG MODEL FOLDER ONLY MAJORS SET
 
 .DEFAULT_GOAL := help
-.PHONY: help deps model install demo psql test test-all soak test-assert fuzz asan miri bench recall fmt lint clean
+.PHONY: help deps model install demo psql test test-all soak test-assert fuzz asan miri aarch64 bench recall fmt lint clean
 
 # Each target makes what it needs: these look first, and do nothing where nothing is missing.
 PREPARED = ./scripts/deps.sh && QUIET=1 ./scripts/model.sh && ./scripts/install.sh
@@ -53,8 +53,11 @@ fuzz: ## fuzz what reads pages, literals and binary values; SECONDS_EACH=8 per t
 asan: ## tests of the crates under AddressSanitizer
 	@./scripts/memory_check.sh asan
 
-miri: ## the same under Miri, where that is installed
+miri: ## parts of the same under Miri, where that is installed
 	@./scripts/memory_check.sh miri
+
+aarch64: ## the same compiled for 64-bit ARM, run by qemu
+	@./scripts/memory_check.sh aarch64
 
 recall: ## recall, recomputes, pages and bytes on DATA=folder, built, tenth and grown
 	@$(PREPARED) && python3 scripts/recall.py --data "$(DATA)" --model "$(MODEL)" --own-cluster \

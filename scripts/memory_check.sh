@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
-# The crates' tests (those that know no Postgres and no ONNX Runtime) under a checker of memory accesses:
+# The tests of the crates that know no Postgres and no ONNX Runtime, where more can be seen than in a usual run:
 #
-#     scripts/memory_check.sh asan    AddressSanitizer, with the compiler that everything is built with
-#     scripts/memory_check.sh miri    Miri, which finds more and is slow; it needs a nightly compiler with that component
+#     scripts/memory_check.sh asan     AddressSanitizer, with the compiler that everything is built with
+#     scripts/memory_check.sh miri     Miri, which sees more and is slow: the page and value crates, and the unsafe code of the others
+#     scripts/memory_check.sh aarch64  compiled for 64-bit ARM and run by qemu, for the NEON code
 #
-# What they are for is the unsafe code: SIMD in crates/sketch, one call of matrixmultiply in crates/graph. Miri knows no
-# AVX2 by itself, so it checks the portable forms; AddressSanitizer runs what the processor has.
+# The unsafe code is SIMD in crates/sketch and one call of matrixmultiply in crates/graph.
 . "$(dirname "$0")/common.sh"
 
 CRATES=(-p leann-page -p leann-value -p leann-sketch -p leann-graph)
 cd "$ROOT"
+
+# miri PACKAGE FEATURES ARGUMENT...: it knows the AVX2 instructions that it is told the processor has.
+miri() {
+    say "Miri: $1${2:+ with $2} ${*:3}"
+    MIRIFLAGS=-Zmiri-disable-isolation RUSTFLAGS=${2:+-Ctarget-feature=$2} PROPTEST_CASES=${PROPTEST_CASES:-2} \
+        cargo +nightly miri test --quiet --target-dir target/miri -p "leann-$1" --lib "${@:3}"
+}
 
 case ${1:-} in
     asan)
@@ -22,11 +29,25 @@ case ${1:-} in
     miri)
         cargo +nightly miri --version >/dev/null 2>&1 \
             || die "Miri is missing" "rustup toolchain install nightly --component miri rust-src"
-        say "Miri: ${CRATES[*]}"
-        MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=${PROPTEST_CASES:-2} \
-            cargo +nightly miri test --target-dir target/miri --lib --tests "${CRATES[@]}"
+        miri page "" --tests
+        miri value "" --tests
+        miri sketch "" sums trellis
+        [ "$(uname -m)" != x86_64 ] || miri sketch +avx2,+fma sums trellis
+        miri graph "" kmeans
+        ;;
+    aarch64)
+        target=aarch64-unknown-linux-gnu
+        rustc --print target-libdir --target $target | xargs test -d || die "the Rust library for $target is missing" "rustup target add $target"
+        for program in aarch64-linux-gnu-gcc qemu-aarch64; do
+            command -v $program >/dev/null || die "$program is missing" "apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+        done
+        say "aarch64: ${CRATES[*]}"
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+            CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
+            PROPTEST_CASES=${PROPTEST_CASES:-16} \
+            cargo test --quiet --release --target $target --target-dir target/aarch64 --lib --tests "${CRATES[@]}"
         ;;
     *)
-        die "asan or miri?" "see the first lines of $0"
+        die "asan, miri or aarch64?" "see the first lines of $0"
         ;;
 esac

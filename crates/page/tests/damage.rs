@@ -83,10 +83,13 @@ const OPS: &[u8; 64] = &[
     192, 127, 11, 2, 0, 1, 1, 1, 1, 12, 2, 0, 0, 0, 0, 65, 13, 4, 0, 0, 0, 0, 0, 14, 200, 1, 1, 2, 3, 4, 6,
 ];
 
+/// Miri takes a minute for what else takes a millisecond.
+const STEP: usize = if cfg!(miri) { 61 } else { 1 };
+
 #[test]
 fn any_single_byte_may_change() {
     for page in sound_pages() {
-        for at in 0..LEN {
+        for at in (0..LEN).step_by(STEP) {
             let mut body = page.clone();
             for change in [0x01, 0x80, 0xFF] {
                 body[at] = page[at] ^ change;
@@ -99,7 +102,7 @@ fn any_single_byte_may_change() {
 #[test]
 fn any_tail_may_be_missing() {
     for page in sound_pages() {
-        (0..=LEN).for_each(|len| drive::all(&page[..len], OPS));
+        (0..=LEN).step_by(STEP).for_each(|len| drive::all(&page[..len], OPS));
     }
 }
 
