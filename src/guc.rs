@@ -34,10 +34,10 @@ pub enum ExecutionProvider {
 const RECOMPUTE_COST: f64 = 250.0;
 
 /// Patience by default: this fraction of the index's blocks, within these bounds.
-const AUTO_PATIENCE_SHARE: u32 = 6;
-const AUTO_PATIENCE: (u32, u32) = (12, 64);
+const AUTO_PATIENCE_SHARE: u32 = 11;
+const AUTO_PATIENCE: (u32, u32) = (8, 128);
 
-static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(64);
+static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(128);
 static PATIENCE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.6);
 static EXPECTED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10);
