@@ -47,10 +47,11 @@ build_server() {
     note "building Postgres with assertions (about five minutes)"
     (
         cd "$(dirname "$(ls "$ASSERT/source"/*/configure)")"
+        unset MAKEFLAGS MFLAGS MAKELEVEL # of a make that runs this
         # The source package has the files that bison and flex would make.
-        ./configure --prefix="$PREFIX" --enable-cassert --enable-debug --without-readline --without-zlib CFLAGS=-O1
-        make -s -j"$(nproc)" -C src
-        make -s -C src install
+        ./configure --prefix="$PREFIX" --enable-cassert --enable-debug --without-readline --without-zlib CFLAGS=-O1 \
+            && make -s -j"$(nproc)" -C src \
+            && make -s -C src install
     ) >"$ASSERT/build.log" 2>&1 || { tail -n 30 "$ASSERT/build.log" >&2; die "Postgres could not be built" "the log: $ASSERT/build.log"; }
 }
 

@@ -74,10 +74,10 @@ build() {
     tar -xf "$source"/postgresql-*.orig.tar.* -C "$source" --strip-components=1
     (
         cd "$source"
-        unset MAKEFLAGS MFLAGS # of a make that runs this
-        ./configure --quiet --prefix="$POSTGRES/$major" --without-icu --without-readline --without-zlib CFLAGS=-O2
-        make --silent -j "$(nproc)"
-        make --silent install DESTDIR="$POSTGRES/$major.part"
+        unset MAKEFLAGS MFLAGS MAKELEVEL # of a make that runs this: Postgres generates its headers at level 0 only
+        ./configure --quiet --prefix="$POSTGRES/$major" --without-icu --without-readline --without-zlib CFLAGS=-O2 \
+            && make --silent -j "$(nproc)" \
+            && make --silent install DESTDIR="$POSTGRES/$major.part"
     ) </dev/null >"$source/build.log" 2>&1 || { tail -n 20 "$source/build.log" >&2; die "PostgreSQL $major does not build" "log: $source/build.log"; }
     chmod -R a+rX "$POSTGRES/$major.part"
     mv "$POSTGRES/$major.part$POSTGRES/$major" "$POSTGRES/$major"
