@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use data::Data;
 use index::{Index, Shape, train};
+use leann_graph::default_patience;
 use leann_sketch::Sketcher;
 use search::{Coverage, Settings, exhaustive, ranked_hubs, search, walked};
 
@@ -31,6 +32,8 @@ const SHAPE: Shape = Shape {
 const SETTINGS: Settings = Settings { ef: 64, patience: 32, z: 1.5, beam: 24, batch: 4, top: 10 };
 /// Rows of the indexes that `scale` makes.
 const SIZES: [usize; 4] = [5_000, 50_000, 200_000, 1_000_000];
+/// What `scale` multiplies the default patience by.
+const PATIENCE_LADDER: [f32; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 
 fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -108,8 +111,11 @@ fn scale(folder: &Path, rows: usize) -> Result<(), String> {
     print_index("built", &index, start);
     print_coverage("hubs ranked", &index, &ranked_hubs(&index));
     print_coverage("walk", &index, &walked(&index, SETTINGS.beam));
-    let patience = (index.pages.len() / 6).clamp(12, 64);
-    print_search(&index, Settings { patience, ..SETTINGS });
+    let patience = default_patience(index.pages.len() as u32) as usize;
+    for times in PATIENCE_LADDER {
+        print_search(&index, Settings { patience: (patience as f32 * times) as usize, ..SETTINGS });
+    }
+    print_search(&index, Settings { ef: 4 * SETTINGS.ef, patience: patience / 4, ..SETTINGS });
     Ok(())
 }
 
