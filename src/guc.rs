@@ -33,10 +33,6 @@ pub enum ExecutionProvider {
 /// cpu_operator_cost (0.0025 by default), comes to the same.
 const RECOMPUTE_COST: f64 = 250.0;
 
-/// Patience by default: this fraction of the index's blocks, within these bounds.
-const AUTO_PATIENCE_SHARE: u32 = 11;
-const AUTO_PATIENCE: (u32, u32) = (8, 128);
-
 static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(128);
 static PATIENCE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.6);
@@ -61,12 +57,11 @@ pub fn ef_search() -> usize {
     EF_SEARCH.get() as usize
 }
 
-/// Node pages in a row without a new candidate that end the walk of an index of so many blocks: the setting, or a share of
-/// them. A small index ranks its few pages well and should not be read whole; in a large one the pages that still
-/// hold one of the nearest rows lie farther down the ranking, but not in proportion to its size.
+/// Node pages in a row without a new candidate that end the walk of an index of so many blocks: the setting, or as many as
+/// suit its size.
 pub fn patience(index_blocks: u32) -> usize {
     match PATIENCE.get() {
-        0 => (index_blocks / AUTO_PATIENCE_SHARE).clamp(AUTO_PATIENCE.0, AUTO_PATIENCE.1) as usize,
+        0 => leann_graph::default_patience(index_blocks) as usize,
         pages => pages as usize,
     }
 }

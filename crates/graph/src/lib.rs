@@ -1,5 +1,6 @@
 //! The algorithms of the index, over numbers and small traits: where nodes lie (`layout`, `split`), how hubs are
-//! linked (`links`), how a search finds node pages (`walk`) and in which order rows come out (`rerank`).
+//! linked (`links`), how a search finds node pages (`walk`) and how long it looks for more (`patience`), and in which
+//! order rows come out (`rerank`).
 //!
 //! Nothing here does I/O or knows a storage engine: hubs are read through [`HubReader`], embeddings through
 //! [`Rows`], and the rerank is a state machine that its caller drives. Everything is *inner product* inside: a
@@ -9,6 +10,7 @@ mod kmeans;
 pub mod layout;
 pub mod links;
 pub mod memory;
+pub mod patience;
 pub mod rerank;
 pub mod rows;
 pub mod split;
@@ -20,6 +22,7 @@ mod rng;
 
 pub use layout::{PageSize, balanced_pages};
 pub use links::{entry_hubs, link_hubs, select_links};
+pub use patience::default_patience;
 pub use rerank::{Counters, Rerank, RerankOptions, Step};
 pub use rows::{F16Rows, F32Rows, Rows};
 pub use split::split;

@@ -14,7 +14,7 @@ use crate::data::Data;
 
 /// Bytes of a page that hold nodes or hubs.
 const PAGE_BYTES: usize = 8192 - 64;
-const HEAP_POINTER_BYTES: usize = 6;
+const HEAP_POINTER_BYTES: usize = 3;
 const HUB_REF_BYTES: usize = 6;
 const HUB_FIXED_BYTES: usize = 20;
 const TRAIN_ROWS: usize = 20_000;

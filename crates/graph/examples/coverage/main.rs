@@ -1,24 +1,29 @@
 //! What a layout, a hub graph and the settings of a search cost, on real embeddings.
 //!
-//!     cargo run --release --example coverage -- layout|search|grow|scale FOLDER…
+//!     cargo run --release --example coverage -- layout|search|grow|partition|scale FOLDER…
 //!
 //! A folder holds `embeddings.f16.npy` and `query_embeddings.f16.npy`. Prints the share of the true nearest ten on the pages
 //! read, by number of pages and by share of all pages; and recall and costs of whole searches. `scale` does so for 5,000 rows
-//! to a million; what the folder lacks in rows is made up by mixtures of near rows.
+//! to a million; what the folder lacks in rows is made up by mixtures of near rows. `partition` compares pages by graph
+//! partitioning.
 
 mod data;
 mod index;
+mod partition;
 mod search;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
 use data::Data;
 use index::{Index, Shape, train};
+use leann_graph::default_patience;
 use leann_sketch::Sketcher;
+use partition::{Neighbours, refined};
 use search::{Coverage, Settings, exhaustive, ranked_hubs, search, walked};
 
-const SKETCH_BYTES: usize = 52;
+const SKETCH_BYTES: usize = 54;
 const SHAPE: Shape = Shape {
     fill: 0.97,
     directions: 160,
@@ -28,14 +33,19 @@ const SHAPE: Shape = Shape {
     min_share: 0.3,
     spill: (0, 0.0),
 };
-const SETTINGS: Settings = Settings { ef: 64, patience: 32, z: 1.5, beam: 24, batch: 4, top: 10 };
+const SETTINGS: Settings = Settings { ef: 128, patience: 32, z: 1.6, beam: 24, batch: 4, top: 10 };
 /// Rows of the indexes that `scale` makes.
 const SIZES: [usize; 4] = [5_000, 50_000, 200_000, 1_000_000];
+/// Nearest rows that `partition` wants on one page with a row, and what the cosine to the centre counts beside them.
+const NEIGHBOURS: usize = 12;
+const PULLS: [f32; 2] = [0.0, 30.0];
+/// What `scale` multiplies the default patience by.
+const PATIENCE_LADDER: [f32; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 
 fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some((mode, folders)) = arguments.split_first() else {
-        return Err("usage: coverage layout|search|grow|scale FOLDER…".into());
+        return Err("usage: coverage layout|search|grow|partition|scale FOLDER…".into());
     };
     for folder in folders {
         println!("# {mode} {folder}");
@@ -48,6 +58,7 @@ fn main() -> Result<(), String> {
             "layout" => layout(&data)?,
             "search" => searches(&data)?,
             "grow" => grow(&data)?,
+            "partition" => partition(&data)?,
             _ => return Err(format!("unknown mode {mode}")),
         }
     }
@@ -100,6 +111,42 @@ fn searches(data: &Data) -> Result<(), String> {
     Ok(())
 }
 
+/// Pages by graph partitioning, against those of balanced k-means that they start from.
+fn partition(data: &Data) -> Result<(), String> {
+    let sketcher = trained(data, data.len())?;
+    let index = Index::build(data, data.len(), sketcher.clone(), SHAPE);
+    let patience = default_patience(index.pages.len() as u32) as usize;
+    let page_of = index.page_of();
+    let capacity = SHAPE.capacity(SKETCH_BYTES);
+    let start = Instant::now();
+    let near = Neighbours::of(data, NEIGHBOURS);
+    println!("{NEIGHBOURS} nearest rows of each row: {:.1?}", start.elapsed());
+    let print = |title: &str, page_of: &[u32], index: &Index| {
+        let title =
+            format!("{title}, {:.3} of edges, {:.2} pages", near.kept(page_of), pages_of_top(data, page_of));
+        print_coverage(&title, index, &ranked_hubs(index));
+        print_search(index, Settings { patience, ..SETTINGS });
+    };
+    print("k-means", &page_of, &index);
+    for pull in PULLS {
+        let start = Instant::now();
+        let refined = refined(data, &near, &page_of, capacity, pull);
+        println!("refined with pull {pull}: {:.1?}", start.elapsed());
+        let index = Index::of_pages(data, &refined, sketcher.clone(), SHAPE);
+        print(&format!("pull {pull}"), &refined, &index);
+    }
+    Ok(())
+}
+
+/// Pages on which the true nearest ten of a query lie, on average.
+fn pages_of_top(data: &Data, page_of: &[u32]) -> f64 {
+    let of_query = |truth: &[(u32, f32)]| {
+        let pages: BTreeSet<u32> = truth.iter().take(10).map(|row| page_of[row.0 as usize]).collect();
+        pages.len() as f64
+    };
+    data.queries().map(|(_, truth)| of_query(truth)).sum::<f64>() / data.truth.len() as f64
+}
+
 /// What the walk costs in an index of so many rows, against ranking all hubs.
 fn scale(folder: &Path, rows: usize) -> Result<(), String> {
     let data = Data::scaled(folder, rows)?;
@@ -108,8 +155,11 @@ fn scale(folder: &Path, rows: usize) -> Result<(), String> {
     print_index("built", &index, start);
     print_coverage("hubs ranked", &index, &ranked_hubs(&index));
     print_coverage("walk", &index, &walked(&index, SETTINGS.beam));
-    let patience = (index.pages.len() / 6).clamp(12, 64);
-    print_search(&index, Settings { patience, ..SETTINGS });
+    let patience = default_patience(index.pages.len() as u32) as usize;
+    for times in PATIENCE_LADDER {
+        print_search(&index, Settings { patience: (patience as f32 * times) as usize, ..SETTINGS });
+    }
+    print_search(&index, Settings { ef: 4 * SETTINGS.ef, patience: patience / 4, ..SETTINGS });
     Ok(())
 }
 
