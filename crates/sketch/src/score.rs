@@ -47,16 +47,19 @@ struct Head {
     len: usize,
     /// What a decoded vector is multiplied with, typically.
     gain: f32,
-    /// The standard deviation of what the other directions add.
-    rest: f32,
+    /// The share of the other directions in the variance of estimates, and so, on average, in the similarity of a row.
+    rest_share: f32,
+    /// The standard deviation of what these directions add, among rows of one similarity.
+    spread: f32,
     /// The standard error of an estimate from these directions.
     error: f32,
 }
 
 /// The head is long enough for the rest to have at most this share of the variance of estimates.
 const REST_SHARE: f32 = 0.2;
-/// A sketch is not looked at further if it would have to gain this many standard deviations.
-const HOPELESS: f32 = 4.5;
+/// A sketch is not looked at further if its head is this many standard deviations below what a row that is just similar
+/// enough has there.
+const HOPELESS: f32 = 4.0;
 
 impl SketchQuery {
     pub(crate) fn new(base: f32, length: f32, projected: Vec<f32>, code: &Code) -> SketchQuery {
@@ -112,7 +115,10 @@ impl SketchQuery {
 
 impl CodeScorer {
     fn score_above(&self, floor: f32, sketches: &[u8], out: &mut Vec<Estimate>) {
-        let Head { len, gain, rest, error } = self.head;
+        let Head { len, gain, rest_share, spread, error } = self.head;
+        // Near rows are near in all directions: what they have in the head is less than the whole.
+        let above_base = floor - self.base;
+        let enough = above_base.min((1.0 - rest_share) * above_base) - HOPELESS * spread;
         // What follows a sketch may be anything: mostly the next one does.
         let padded_bytes = self.terms.padded_bytes();
         let mut last = vec![0u8; padded_bytes];
@@ -123,9 +129,9 @@ impl CodeScorer {
                 last[..rest.len()].copy_from_slice(rest);
                 &last
             });
-            let similarity = self.base + gain * self.terms.query_sum(padded, len);
-            if similarity + HOPELESS * rest < floor {
-                return Estimate { similarity, error };
+            let in_head = gain * self.terms.query_sum(padded, len);
+            if in_head < enough {
+                return Estimate { similarity: self.base + in_head, error };
             }
             self.estimate(self.terms.sums(padded))
         }));
@@ -155,7 +161,10 @@ impl Head {
             rest -= lanes.iter().sum::<f32>();
             len += LANES;
         }
-        let rest = gain * rest.max(0.0).sqrt();
-        Head { len, gain, rest, error: rest.hypot(length * code.norm().error(squared, 0.0)) }
+        let rest = rest.max(0.0);
+        let rest_share = rest / total.max(f32::MIN_POSITIVE);
+        let spread = gain * (rest * (1.0 - rest_share)).sqrt();
+        let error = (gain * rest.sqrt()).hypot(length * code.norm().error(squared, 0.0));
+        Head { len, gain, rest_share, spread, error }
     }
 }

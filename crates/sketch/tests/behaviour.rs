@@ -128,6 +128,21 @@ fn what_is_hopeless_is_not_looked_at_closely() {
 }
 
 #[test]
+fn what_is_very_near_is_looked_at_closely() {
+    // The nearer a row, the more of its similarity lies outside the leading directions.
+    let sketcher = trained(26);
+    let rows = rows(3300, DIM, 1).split_off(3000 * DIM);
+    let coarse = rows.chunks_exact(DIM).filter(|row| {
+        let (query, sketch) = (sketcher.query(row), encode_all(&sketcher, row));
+        let (mut close, mut above) = (Vec::new(), Vec::new());
+        query.score(&sketch, &mut close);
+        query.score_above(close[0].similarity, &sketch, &mut above);
+        close != above
+    });
+    assert_eq!(coarse.count(), 0);
+}
+
+#[test]
 fn rows_unlike_the_corpus_get_larger_errors() {
     // A few bits for the corpus's leading directions say little of a row that lies in the others, and the sketch should know.
     let sketcher = trained(14);
