@@ -59,7 +59,7 @@ struct Head {
 const REST_SHARE: f32 = 0.2;
 /// A sketch is not looked at further if its head is this many standard deviations below what a row that is just similar
 /// enough has there.
-const HOPELESS: f32 = 4.0;
+const HOPELESS: f32 = 3.5;
 
 impl SketchQuery {
     pub(crate) fn new(base: f32, length: f32, projected: Vec<f32>, code: &Code) -> SketchQuery {
