@@ -1,7 +1,7 @@
 //! How long a walk goes on when the caller does not say: patience by the number of pages.
 
 /// Patience is this fraction of the pages of an index that is not large, and at least `LEAST`.
-const SHARE: u32 = 11;
+const SHARE: u32 = 12;
 const LEAST: u32 = 8;
 /// Beyond so much it grows as the root of the pages.
 const LARGE: u32 = 128;

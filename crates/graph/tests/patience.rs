@@ -5,7 +5,7 @@ use leann_graph::default_patience;
 #[test]
 fn by_the_number_of_pages() {
     let expected =
-        [(0, 8), (49, 8), (110, 10), (383, 34), (1408, 128), (7416, 293), (74_160, 928), (u32::MAX, 223_557)];
+        [(0, 8), (49, 8), (110, 9), (383, 31), (1536, 128), (7416, 281), (74_160, 889), (u32::MAX, 214_039)];
     for (pages, patience) in expected {
         assert_eq!(default_patience(pages), patience, "{pages} pages");
     }
