@@ -270,5 +270,5 @@ pub fn bulk_size(sketch_bytes: usize, pointers: &[HeapPointer], options: &Option
 
 /// Nodes that fit on any page, however long their pointers are.
 pub fn sure_capacity(sketch_bytes: usize) -> usize {
-    NodePage::capacity_for(BODY_BYTES, sketch_bytes, PointerForm::holding(u32::MAX, u16::MAX))
+    NodePage::capacity_for(BODY_BYTES, sketch_bytes, PointerForm::WIDEST)
 }

@@ -140,7 +140,7 @@ def disk_full():
                     check(f"nothing is left on the disk {where} {how}", used(disk.path) == empty,
                           f"{used(disk.path)} bytes, {empty} at first: {files(disk.path)[:5]}")
             session.run("RESET temp_tablespaces")
-            session.run(f"CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 900)
+            session.run("CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 900)
             check("then a build works", not faults(session))
             same_rows("and holds exactly the table's rows", session)
             session.run("DROP TABLESPACE small")

@@ -141,10 +141,10 @@ impl<'a> NodePageMut<'a> {
         sketch_bytes: usize,
         hub: HubRef,
     ) -> Result<NodePageMut<'a>, PageError> {
-        let widest = PointerForm::holding(u32::MAX, u16::MAX);
-        let (1.., Ok(stored_bytes)) =
-            (NodePage::capacity_for(body.len(), sketch_bytes, widest), u16::try_from(sketch_bytes))
-        else {
+        let (1.., Ok(stored_bytes)) = (
+            NodePage::capacity_for(body.len(), sketch_bytes, PointerForm::WIDEST),
+            u16::try_from(sketch_bytes),
+        ) else {
             return impossible("sketch bytes for a node page", sketch_bytes);
         };
         let geometry = Geometry::new(body.len(), sketch_bytes, PointerForm::holding_all([]));

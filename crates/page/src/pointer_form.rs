@@ -21,6 +21,9 @@ pub struct PointerForm {
 }
 
 impl PointerForm {
+    /// The form that holds any pointer.
+    pub const WIDEST: PointerForm = PointerForm { bytes: *BYTES.end(), offset_bits: OFFSET_BITS };
+
     /// The narrowest form that holds every pointer up to this block and this offset. Bits to spare are shared between
     /// the two, so that the next pointers fit as well.
     pub fn holding(block: u32, offset: u16) -> PointerForm {
@@ -118,6 +121,7 @@ mod tests {
         assert_eq!(form((1 << 23) - 1, 291), (4, 9), "64 GB of the narrowest rows");
         assert_eq!(form(u32::MAX - 1, 291), (6, 12));
         assert_eq!(form(u32::MAX, u16::MAX), (6, 16));
+        assert_eq!(PointerForm::holding(u32::MAX, u16::MAX), PointerForm::WIDEST);
         assert_eq!(PointerForm::holding_all([]), PointerForm::holding(0, 0));
     }
 

@@ -39,15 +39,11 @@ fn narrow() -> PointerForm {
     PointerForm::holding_all([])
 }
 
-fn wide() -> PointerForm {
-    PointerForm::holding(u32::MAX, u16::MAX)
-}
-
 #[test]
 fn capacity_is_what_fits() {
     assert_eq!(NodePage::capacity_for(8168, 56, narrow()), 138);
     assert_eq!(NodePage::capacity_for(8168, 52, narrow()), 148);
-    assert_eq!(NodePage::capacity_for(8168, 56, wide()), 131);
+    assert_eq!(NodePage::capacity_for(8168, 56, PointerForm::WIDEST), 131);
     assert_eq!(NodePage::capacity_for(22 + 59, 56, narrow()), 1);
     assert_eq!(NodePage::capacity_for(22 + 58, 56, narrow()), 0);
     assert_eq!(NodePage::capacity_for(0, 56, narrow()), 0);
@@ -293,7 +289,7 @@ proptest! {
                     let sketch = vec![fill; sketch_bytes];
                     let all = PointerForm::holding_all(list.iter().map(|(pointer, _)| *pointer).chain([pointer]));
                     let room = page.view().has_room_for(pointer);
-                    prop_assert!(room || list.len() >= NodePage::capacity_for(len, sketch_bytes, wide()));
+                    prop_assert!(room || list.len() >= NodePage::capacity_for(len, sketch_bytes, PointerForm::WIDEST));
                     prop_assert!(!room || list.len() < NodePage::capacity_for(len, sketch_bytes, all));
                     let pushed = page.push(pointer, &sketch);
                     prop_assert_eq!(pushed.is_ok(), offset != 0 && room);
@@ -333,6 +329,7 @@ proptest! {
 
         // Nothing of what was removed stays behind.
         let (count, capacity, bytes) = (list.len(), NodePage::parse(&body).unwrap().capacity(), usize::from(body[20]));
+        prop_assert_eq!(capacity, (len - 22) / (bytes + sketch_bytes));
         let (slots, sketches) = body[22..].split_at(capacity * bytes);
         let unused = slots[count * bytes..].iter().chain(&sketches[count * sketch_bytes..]);
         prop_assert!(unused.into_iter().all(|&byte| byte == 0));
