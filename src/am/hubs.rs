@@ -32,16 +32,15 @@ pub fn to_graph(at: leann_page::HubRef) -> HubRef {
     HubRef { page: at.page, slot: at.slot }
 }
 
-fn hub(at: HubRef, entry: &HubEntry<'_>) -> Hub {
-    let mut centre = vec![0.0; entry.centre_len()];
-    entry.decode_centre(&mut centre);
-    Hub {
-        at,
-        node_page: NodePageRef { block: entry.node_block(), generation: entry.node_generation() },
-        centre,
-        spread: entry.spread(),
-        links: entry.links().map(to_graph).collect(),
-    }
+/// Fills `hub`, which is used again for one entry after the other.
+fn read_entry(hub: &mut Hub, at: HubRef, entry: &HubEntry<'_>) {
+    hub.at = at;
+    hub.node_page = NodePageRef { block: entry.node_block(), generation: entry.node_generation() };
+    hub.centre.resize(entry.centre_len(), 0.0);
+    entry.decode_centre(&mut hub.centre);
+    hub.spread = entry.spread();
+    hub.links.clear();
+    hub.links.extend(entry.links().map(to_graph));
 }
 
 impl HubReader for HubPages<'_> {
@@ -56,6 +55,7 @@ impl HubReader for HubPages<'_> {
         let blocks = rel.blocks();
         let mut sorted = at.to_vec();
         sorted.sort_unstable();
+        let mut hub = Hub::default();
         for of_page in sorted.chunk_by(|a, b| a.page == b.page) {
             let block = of_page[0].page;
             if block == 0 || block >= blocks {
@@ -70,7 +70,8 @@ impl HubReader for HubPages<'_> {
             let hubs = HubPage::parse(page.body()).unwrap_or_else(|fault| corrupted(rel, block, fault));
             for &at in of_page {
                 if let Some(entry) = hubs.entry(at.slot) {
-                    visit(&hub(at, &entry));
+                    read_entry(&mut hub, at, &entry);
+                    visit(&hub);
                 }
             }
         }
@@ -78,9 +79,11 @@ impl HubReader for HubPages<'_> {
     }
 
     fn read_all(&mut self, visit: &mut dyn FnMut(&Hub)) -> Result<(), Infallible> {
+        let mut hub = Hub::default();
         for_each_hub_page(self.index, |block, hubs| {
             for (slot, entry) in hubs.entries() {
-                visit(&hub(HubRef { page: block, slot }, &entry));
+                read_entry(&mut hub, HubRef { page: block, slot }, &entry);
+                visit(&hub);
             }
         });
         Ok(())

@@ -12,7 +12,7 @@ use crate::hash::{FastMap, FastSet};
 use crate::order::Score;
 
 /// Where a hub is stored.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct HubRef {
     pub page: u32,
     pub slot: u16,
@@ -20,14 +20,14 @@ pub struct HubRef {
 
 /// A node page and the generation it had when its hub was read; a page that was split, or freed and used again,
 /// has another generation.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct NodePageRef {
     pub block: u32,
     pub generation: u32,
 }
 
 /// A hub as read from its page.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Hub {
     pub at: HubRef,
     pub node_page: NodePageRef,

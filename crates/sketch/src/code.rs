@@ -148,12 +148,13 @@ impl Code {
             let spread = self.spreads[direction];
             Term {
                 window: self.windows[direction],
-                table: self.starts[direction],
+                width: self.widths[direction],
                 query: projected[direction] * spread,
                 squared: spread * spread,
                 mean: self.mean[direction] * spread,
             }
         };
-        Terms::new((0..self.directions()).map(term), self.sketch_bytes)
+        let terms: Vec<Term> = (0..self.directions()).map(term).collect();
+        Terms::new(&terms, self.sketch_bytes)
     }
 }

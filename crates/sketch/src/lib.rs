@@ -18,6 +18,7 @@ mod float16;
 mod format;
 mod linear;
 mod log_byte;
+mod lookup;
 mod pca;
 mod random;
 mod rotation;

@@ -2,7 +2,7 @@
 
 use crate::code::{Code, Norm};
 use crate::float16;
-use crate::sums::{LANES, Sums, Terms};
+use crate::sums::{Sums, Terms};
 
 /// What a sketch says about the similarity of its node to a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +43,7 @@ struct CodeScorer {
 /// What the leading directions alone say of a sketch.
 #[derive(Clone, Copy, Debug)]
 struct Head {
-    /// So many directions.
+    /// So many groups of look-ups.
     len: usize,
     /// What a decoded vector is multiplied with, typically.
     gain: f32,
@@ -64,7 +64,7 @@ const HOPELESS: f32 = 3.5;
 impl SketchQuery {
     pub(crate) fn new(base: f32, length: f32, projected: Vec<f32>, code: &Code) -> SketchQuery {
         let terms = code.terms(&projected);
-        let head = Head::of(&projected, length, code);
+        let head = Head::of(&projected, length, code, &terms);
         let (sketch_bytes, norm) = (code.sketch_bytes(), *code.norm());
         let scorer = Scorer::Code(Box::new(CodeScorer { base, length, terms, sketch_bytes, norm, head }));
         SketchQuery { projected, scorer }
@@ -147,19 +147,19 @@ impl CodeScorer {
 }
 
 impl Head {
-    fn of(projected: &[f32], length: f32, code: &Code) -> Head {
+    fn of(projected: &[f32], length: f32, code: &Code, terms: &Terms) -> Head {
         let variances: Vec<f32> = code.variances().collect();
         let squared: f32 = variances.iter().sum();
         let gain = code.norm().gain(squared, 0.0);
         let added: Vec<f32> = projected.iter().zip(&variances).map(|(q, v)| q * q * v).collect();
         let total: f32 = added.iter().sum();
         let (mut len, mut rest) = (0, total);
-        for lanes in added.chunks(LANES) {
+        for directions in terms.groups() {
             if rest <= REST_SHARE * total {
                 break;
             }
-            rest -= lanes.iter().sum::<f32>();
-            len += LANES;
+            rest -= added[directions].iter().sum::<f32>();
+            len += 1;
         }
         let rest = rest.max(0.0);
         let rest_share = rest / total.max(f32::MIN_POSITIVE);

@@ -7,17 +7,17 @@ mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
-use crate::trellis::{PADDING, STATE_MASK, Window, tables};
+use crate::lookup::{self, ENTRIES, Lookup};
+use crate::trellis::{PADDING, UNIT, Window};
 
-/// Directions are padded to a multiple of this with ones that add nothing.
-pub(crate) const LANES: usize = 8;
+/// Look-ups are made so many at a time; the last group is filled up with ones that add nothing.
+const LANES: usize = 8;
 
 /// What a direction's value adds to each sum, and where the value is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Term {
     pub(crate) window: Window,
-    /// Where the direction's table starts.
-    pub(crate) table: usize,
+    pub(crate) width: u8,
     /// Factor of the value in the inner product with the query.
     pub(crate) query: f32,
     /// Factor of the value's square in the squared length.
@@ -43,48 +43,85 @@ enum Kernel {
     Neon,
 }
 
-/// How the windows of [`LANES`] directions get into their lanes.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
+/// One factor per lane for the first values of its look-ups, and one for the second values.
+type Factors = [[f32; LANES]; 2];
+
+/// Look-ups and what their values add, in the form that vector registers are loaded from.
+#[derive(Clone, Debug)]
+#[repr(C, align(32))]
 struct Group {
-    /// The first byte of the first window.
-    base: usize,
-    /// For each byte of each lane, the byte after `base` that it takes: a window's four bytes, the first one highest.
+    /// For each byte of each lane, the byte after `base` that it takes: a word's four bytes, the first one highest.
     shuffle: [u8; 4 * LANES],
+    shifts: [u32; LANES],
+    masks: [u32; LANES],
+    tables: [u32; LANES],
+    query: Factors,
+    squared: Factors,
+    mean: Factors,
+    /// The first byte of the first look-up.
+    base: usize,
+    /// The first direction after those of this group.
+    end: usize,
 }
 
 /// Bytes that a shuffle chooses from.
 const REACH: usize = 16;
 
 impl Group {
+    /// Of at most [`LANES`] look-ups, each with the one or two terms that it serves; `end` is the first direction after these.
+    ///
     /// # Panics
     ///
-    /// If the windows at these offsets do not rise, or do not lie within [`REACH`] bytes.
-    fn new(offsets: &[i32]) -> Group {
-        let base = offsets[0] as usize;
-        let mut shuffle = [0; 4 * LANES];
-        for (lane, offset) in shuffle.chunks_exact_mut(4).zip(offsets) {
-            let first = *offset as usize - base;
-            assert!(first + 4 <= REACH, "windows of a group are near each other");
-            for (place, byte) in lane.iter_mut().enumerate() {
-                *byte = (first + 3 - place) as u8;
+    /// If a look-up leaves the tables, or they do not rise, or do not lie within [`REACH`] bytes: the vector code relies on it.
+    fn new(members: &[(Lookup, &[Term])], end: usize) -> Group {
+        let base = members[0].0.offset;
+        let last = members[members.len() - 1].0.offset;
+        let mut group = Group {
+            shuffle: [0; 4 * LANES],
+            shifts: [0; LANES],
+            masks: [0; LANES],
+            tables: [0; LANES],
+            query: [[0.0; LANES]; 2],
+            squared: [[0.0; LANES]; 2],
+            mean: [[0.0; LANES]; 2],
+            base,
+            end,
+        };
+        for lane in 0..LANES {
+            let idle = (Lookup::idle(last), [].as_slice());
+            let (lookup, terms) = members.get(lane).copied().unwrap_or(idle);
+            let first = lookup.offset - base;
+            assert!(first + 4 <= REACH, "look-ups of a group are near each other");
+            assert!(lookup.is_inside(), "a look-up lies within the tables");
+            for place in 0..4 {
+                group.shuffle[4 * lane + place] = (first + 3 - place) as u8;
+            }
+            (group.shifts[lane], group.masks[lane]) = (lookup.shift, lookup.mask);
+            group.tables[lane] = lookup.table as u32;
+            for (which, term) in terms.iter().enumerate() {
+                group.query[which][lane] = term.query / UNIT;
+                group.squared[which][lane] = term.squared / (UNIT * UNIT);
+                group.mean[which][lane] = term.mean / UNIT;
             }
         }
-        Group { base, shuffle }
+        group
+    }
+
+    /// The two values of each look-up.
+    fn values(&self, padded: &[u8]) -> [[f32; 2]; LANES] {
+        std::array::from_fn(|lane| {
+            let offset = self.base + usize::from(self.shuffle[4 * lane + 3]);
+            let (shift, mask, table) = (self.shifts[lane], self.masks[lane], self.tables[lane] as usize);
+            lookup::values(ENTRIES[Lookup { offset, shift, mask, table }.place(padded)]).map(f32::from)
+        })
     }
 }
 
-/// Terms in the form that vector registers are loaded from. All vectors have the same length, a multiple of [`LANES`].
+/// All directions' terms.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    offsets: Vec<i32>,
-    shifts: Vec<i32>,
-    starts: Vec<i32>,
     groups: Vec<Group>,
-    query: Vec<f32>,
-    squared: Vec<f32>,
-    mean: Vec<f32>,
-    /// Length of a sketch with its padding; every offset is at most this minus [`PADDING`].
+    /// Length of a sketch with its padding; every group's base is at most this minus [`PADDING`].
     padded_bytes: usize,
     kernel: Kernel,
 }
@@ -92,45 +129,37 @@ pub(crate) struct Terms {
 impl Terms {
     /// # Panics
     ///
-    /// If a term lies outside the sketch or the tables: the vector code relies on it.
-    pub(crate) fn new(terms: impl Iterator<Item = Term>, sketch_bytes: usize) -> Terms {
-        let mut out = Terms {
-            offsets: Vec::new(),
-            shifts: Vec::new(),
-            starts: Vec::new(),
-            groups: Vec::new(),
-            query: Vec::new(),
-            squared: Vec::new(),
-            mean: Vec::new(),
-            padded_bytes: sketch_bytes + PADDING,
-            kernel: fastest(),
-        };
-        for term in terms {
-            assert!(usize::from(term.window.offset) <= sketch_bytes, "a window lies within the sketch");
-            assert!(term.table + (STATE_MASK as usize) < tables().len(), "a table lies within the tables");
-            out.offsets.push(i32::from(term.window.offset));
-            out.shifts.push(i32::from(term.window.shift));
-            out.starts.push(term.table as i32);
-            out.query.push(term.query);
-            out.squared.push(term.squared);
-            out.mean.push(term.mean);
+    /// If a term lies outside the sketch or the tables, or the windows do not rise: the vector code relies on it.
+    pub(crate) fn new(terms: &[Term], sketch_bytes: usize) -> Terms {
+        let mut lookups = Vec::with_capacity(terms.len());
+        let mut rest = terms;
+        while let [first, after @ ..] = rest {
+            let pair =
+                |second: &Term| Lookup::pair((first.window, first.width), (second.window, second.width));
+            let (lookup, count) = match after.first().and_then(pair) {
+                Some(pair) => (pair, 2),
+                None => (Lookup::single(first.window, first.width), 1),
+            };
+            assert!(lookup.offset <= sketch_bytes, "a window lies within the sketch");
+            lookups.push((lookup, &rest[..count]));
+            rest = &rest[count..];
         }
-        let length = out.offsets.len().next_multiple_of(LANES);
-        // What the padding reads does not matter, but it has to lie near.
-        let last = out.offsets.last().copied().unwrap_or(0);
-        out.offsets.resize(length, last);
-        for integers in [&mut out.shifts, &mut out.starts] {
-            integers.resize(length, 0);
-        }
-        out.groups = out.offsets.chunks_exact(LANES).map(Group::new).collect();
-        for factors in [&mut out.query, &mut out.squared, &mut out.mean] {
-            factors.resize(length, 0.0);
-        }
-        out
+        let mut end = 0;
+        let groups = lookups.chunks(LANES).map(|members| {
+            end += members.iter().map(|(_, terms)| terms.len()).sum::<usize>();
+            Group::new(members, end)
+        });
+        Terms { groups: groups.collect(), padded_bytes: sketch_bytes + PADDING, kernel: fastest() }
     }
 
     pub(crate) fn padded_bytes(&self) -> usize {
         self.padded_bytes
+    }
+
+    /// For each group of look-ups the directions it brings.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let starts = std::iter::once(0).chain(self.groups.iter().map(|group| group.end));
+        starts.zip(&self.groups).map(|(start, group)| start..group.end)
     }
 
     /// The sums over all directions, for a sketch, which is followed by [`PADDING`] bytes of any value.
@@ -141,32 +170,33 @@ impl Terms {
     pub(crate) fn sums(&self, padded: &[u8]) -> Sums {
         self.require_padding(padded);
         match self.kernel {
-            Kernel::Portable => self.sums_portable(padded),
-            // SAFETY: `fastest` chose the kernel because this processor has its instructions.
+            Kernel::Portable => sums_portable(&self.groups, padded),
+            // SAFETY: `fastest` chose the kernel because this processor has its instructions; `new` and `require_padding` have seen to
+            // the lengths.
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => unsafe { self.sums_avx2(padded) },
+            Kernel::Avx2 => unsafe { avx2::sums(&self.groups, padded) },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Kernel::Neon => unsafe { self.sums_neon(padded) },
+            Kernel::Neon => unsafe { neon::sums(&self.groups, padded) },
         }
     }
 
-    /// The first of the sums alone, over the first `count` directions, a multiple of [`LANES`].
+    /// The first of the sums alone, over the directions of the first `count` groups.
     ///
     /// # Panics
     ///
-    /// If `padded` is not [`Terms::padded_bytes`] long, or there are no such directions.
+    /// If `padded` is not [`Terms::padded_bytes`] long, or there are no such groups.
     pub(crate) fn query_sum(&self, padded: &[u8], count: usize) -> f32 {
         self.require_padding(padded);
-        assert!(count.is_multiple_of(LANES) && count <= self.offsets.len(), "whole groups of directions");
+        let groups = &self.groups[..count];
         match self.kernel {
-            Kernel::Portable => self.query_sum_portable(padded, count),
+            Kernel::Portable => query_sum_portable(groups, padded),
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => unsafe { self.query_sum_avx2(padded, count) },
+            Kernel::Avx2 => unsafe { avx2::query_sum(groups, padded) },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Kernel::Neon => unsafe { self.query_sum_neon(padded, count) },
+            Kernel::Neon => unsafe { neon::query_sum(groups, padded) },
         }
     }
 
@@ -174,40 +204,30 @@ impl Terms {
         const { assert!(PADDING >= REACH) };
         assert_eq!(padded.len(), self.padded_bytes, "a sketch and its padding");
     }
+}
 
-    fn values_portable(&self, padded: &[u8], i: usize) -> [f32; LANES] {
-        let tables = tables();
-        std::array::from_fn(|lane| {
-            let at = i + lane;
-            let window = Window { offset: self.offsets[at] as u16, shift: self.shifts[at] as u8 };
-            tables[self.starts[at] as usize + window.state(padded)]
-        })
-    }
-
-    fn sums_portable(&self, padded: &[u8]) -> Sums {
-        // A sum per lane: additions need not wait for each other.
-        let (mut query, mut squared, mut mean) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
-        for i in (0..self.offsets.len()).step_by(LANES) {
-            let values = self.values_portable(padded, i);
-            for lane in 0..LANES {
-                query[lane] += self.query[i + lane] * values[lane];
-                squared[lane] += self.squared[i + lane] * values[lane] * values[lane];
-                mean[lane] += self.mean[i + lane] * values[lane];
-            }
+fn sums_portable(groups: &[Group], padded: &[u8]) -> Sums {
+    // A sum per lane: additions need not wait for each other.
+    let (mut query, mut squared, mut mean) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    for group in groups {
+        for (lane, [first, second]) in group.values(padded).into_iter().enumerate() {
+            query[lane] += group.query[0][lane] * first + group.query[1][lane] * second;
+            squared[lane] +=
+                group.squared[0][lane] * first * first + group.squared[1][lane] * second * second;
+            mean[lane] += group.mean[0][lane] * first + group.mean[1][lane] * second;
         }
-        Sums { query: query.iter().sum(), squared: squared.iter().sum(), mean: mean.iter().sum() }
     }
+    Sums { query: query.iter().sum(), squared: squared.iter().sum(), mean: mean.iter().sum() }
+}
 
-    fn query_sum_portable(&self, padded: &[u8], count: usize) -> f32 {
-        let mut query = [0f32; LANES];
-        for i in (0..count).step_by(LANES) {
-            let values = self.values_portable(padded, i);
-            for lane in 0..LANES {
-                query[lane] += self.query[i + lane] * values[lane];
-            }
+fn query_sum_portable(groups: &[Group], padded: &[u8]) -> f32 {
+    let mut query = [0f32; LANES];
+    for group in groups {
+        for (lane, [first, second]) in group.values(padded).into_iter().enumerate() {
+            query[lane] += group.query[0][lane] * first + group.query[1][lane] * second;
         }
-        query.iter().sum()
     }
+    query.iter().sum()
 }
 
 fn fastest() -> Kernel {
@@ -225,12 +245,23 @@ fn fastest() -> Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trellis::{self, MAX_WIDTH};
+    use crate::trellis::{self, MAX_WIDTH, table_start, tables};
     use proptest::prelude::*;
+
+    fn sums_one_by_one(terms: &[Term], padded: &[u8]) -> Sums {
+        let mut sums = Sums::default();
+        for term in terms {
+            let value = tables()[table_start(term.width) + term.window.state(padded)];
+            sums.query += term.query * value;
+            sums.squared += term.squared * value * value;
+            sums.mean += term.mean * value;
+        }
+        sums
+    }
 
     proptest! {
         #[test]
-        fn every_kernel_gives_the_portable_sums(
+        fn every_kernel_gives_the_sums_of_the_directions(
             widths in prop::collection::vec(1u8..=MAX_WIDTH, 0..300),
             bytes in prop::collection::vec(any::<u8>(), 300),
             seed in any::<u64>(),
@@ -240,16 +271,18 @@ mod tests {
             let mut factor = || (random.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
             let term = |(window, width): (Window, &u8)| Term {
                 window,
-                table: trellis::table_start(*width),
+                width: *width,
                 query: factor(),
                 squared: factor(),
                 mean: factor(),
             };
-            let mut terms = Terms::new(trellis::windows(&widths).into_iter().zip(&widths).map(term), sketch_bytes);
+            let directions: Vec<Term> = trellis::windows(&widths).into_iter().zip(&widths).map(term).collect();
+            let mut terms = Terms::new(&directions, sketch_bytes);
             let padded = &bytes[..terms.padded_bytes()];
-            let expected = terms.sums_portable(padded);
-            let half = terms.offsets.len() / LANES / 2 * LANES;
-            let expected_half = terms.query_sum_portable(padded, half);
+            let expected = sums_one_by_one(&directions, padded);
+            let half = terms.groups.len() / 2;
+            let covered = terms.groups().nth(half).map_or(0, |directions| directions.start);
+            let expected_half = sums_one_by_one(&directions[..covered], padded).query;
             for kernel in [Kernel::Portable, fastest()] {
                 terms.kernel = kernel;
                 let got = terms.sums(padded);
@@ -268,6 +301,6 @@ mod tests {
     #[should_panic(expected = "within the sketch")]
     fn a_window_outside_the_sketch_is_refused() {
         let window = Window { offset: 9, shift: 0 };
-        Terms::new([Term { window, table: 0, query: 0.0, squared: 0.0, mean: 0.0 }].into_iter(), 8);
+        Terms::new(&[Term { window, width: 1, query: 0.0, squared: 0.0, mean: 0.0 }], 8);
     }
 }

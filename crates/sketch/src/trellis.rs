@@ -16,7 +16,7 @@ pub(crate) const STATE_BITS: usize = 10;
 pub(crate) const MAX_WIDTH: u8 = 6;
 const STATES: usize = 1 << STATE_BITS;
 /// One in the tables' fixed-point form.
-const UNIT: f32 = 4096.0;
+pub(crate) const UNIT: f32 = 4096.0;
 
 /// Share of a Gaussian's variance that is left when every value takes that many bits; `tables_are_good` measures it.
 pub(crate) const LEFT: [f64; MAX_WIDTH as usize + 1] =
@@ -32,6 +32,12 @@ pub(crate) fn tables() -> &'static [f32] {
     TABLES.get_or_init(|| {
         STORED.chunks_exact(2).map(|pair| f32::from(i16::from_le_bytes([pair[0], pair[1]])) / UNIT).collect()
     })
+}
+
+/// The value of a width's state in units of `1 / UNIT`.
+pub(crate) const fn stored(width: u8, state: usize) -> i16 {
+    let at = 2 * ((width as usize - 1) * STATES + state);
+    i16::from_le_bytes([STORED[at], STORED[at + 1]])
 }
 
 /// Where the table of a width starts.
@@ -174,6 +180,11 @@ pub(crate) fn windows(widths: &[u8]) -> Vec<Window> {
 }
 
 impl Window {
+    /// The first bit of the state in the string.
+    pub(crate) fn start(self) -> usize {
+        8 * usize::from(self.offset) + 32 - STATE_BITS - usize::from(self.shift)
+    }
+
     /// The state in a padded string.
     pub(crate) fn state(self, padded: &[u8]) -> usize {
         let at = usize::from(self.offset);
