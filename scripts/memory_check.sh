@@ -17,7 +17,8 @@ cd "$ROOT"
 miri() {
     say "Miri: $1${2:+ with $2} ${*:3}"
     MIRIFLAGS=-Zmiri-disable-isolation RUSTFLAGS=${2:+-Ctarget-feature=$2} PROPTEST_CASES=${PROPTEST_CASES:-2} \
-        cargo +nightly miri test --quiet --target-dir target/miri -p "leann-$1" --lib "${@:3}"
+        cargo +nightly miri test --target-dir target/miri -p "leann-$1" --lib "${@:3}" | tee "$BUILD/miri.log"
+    grep -q '^test result: ok. [1-9]' "$BUILD/miri.log" || die "no test has one of these names: ${*:3}"
 }
 
 case ${1:-} in
@@ -33,8 +34,8 @@ case ${1:-} in
             || die "Miri is missing" "rustup toolchain install nightly --component miri rust-src"
         miri page "" --tests
         miri value "" --tests
-        miri sketch "" sums trellis
-        [ "$(uname -m)" != x86_64 ] || miri sketch +avx2,+fma sums trellis
+        miri sketch "" sums lookup trellis
+        [ "$(uname -m)" != x86_64 ] || miri sketch +avx2,+fma sums lookup trellis
         miri graph "" kmeans
         ;;
     aarch64)

@@ -166,3 +166,28 @@ pub fn kmeans(
     }
     Ok(centres)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn products_are_those_of_all_pairs(
+            (rows, k, d) in (0usize..20, 0usize..20, 1usize..40),
+            values in prop::collection::vec(-1f32..1.0, 40 * 40),
+        ) {
+            let (a, b) = (&values[..rows * d], &values[20 * 40..][..k * d]);
+            let mut out = vec![7.0; 3];
+            inner_products(a, b, d, &mut out);
+            prop_assert_eq!(out.len(), rows * k);
+            for (i, x) in a.chunks_exact(d).enumerate() {
+                for (j, y) in b.chunks_exact(d).enumerate() {
+                    let expected: f32 = x.iter().zip(y).map(|(x, y)| x * y).sum();
+                    prop_assert!((out[i * k + j] - expected).abs() < 1e-4);
+                }
+            }
+        }
+    }
+}

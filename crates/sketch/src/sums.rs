@@ -90,7 +90,7 @@ impl Group {
         for lane in 0..LANES {
             let idle = (Lookup::idle(last), [].as_slice());
             let (lookup, terms) = members.get(lane).copied().unwrap_or(idle);
-            let first = lookup.offset - base;
+            let first = lookup.offset.checked_sub(base).expect("look-ups of a group rise");
             assert!(first + 4 <= REACH, "look-ups of a group are near each other");
             assert!(lookup.is_inside(), "a look-up lies within the tables");
             for place in 0..4 {

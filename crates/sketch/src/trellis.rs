@@ -222,6 +222,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hours, and nothing but arithmetic")]
     fn tables_are_good() {
         for width in 1..=MAX_WIDTH {
             let got = left(tables(), width, 60);
