@@ -3,12 +3,11 @@
 that fills up ends it with an error and nothing left behind. LEANN_SOAK=1: on more rows."""
 
 import os
-import re
 import subprocess
 import threading
 import time
 
-from common import SOAK, SQL_SENTENCE, SqlError, check, faults, main, real_cluster, same_rows, tiny_cluster
+from common import SOAK, SQL_SENTENCE, SqlError, anonymous, check, faults, main, real_cluster, same_rows, tiny_cluster
 
 MEGABYTE = 1 << 20
 ROWS = 200_000 if SOAK else 30_000
@@ -20,12 +19,6 @@ VECTORS = ROWS * DIMENSIONS * 2  # as f16
 CONSTANT, PER_ROW = 75 * MEGABYTE, 200
 # Where embeddings are stored a page holds ten rows, and its hub takes as much as a row.
 PER_STORED_ROW = 600
-
-
-def anonymous(pid):
-    """Bytes of a process' own memory: what is not a file and not shared."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        return int(re.search(r"^Anonymous:\s+(\d+) kB", file.read(), flags=re.M).group(1)) * 1024
 
 
 class Peak(threading.Thread):

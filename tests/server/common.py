@@ -76,6 +76,13 @@ def memory(pid):
     return (kilobytes("Private_Clean") + kilobytes("Private_Dirty")) / 1024, kilobytes("Pss") / 1024
 
 
+def anonymous(pid):
+    """Bytes of a process' own memory: what is not a file and not shared. (Shared buffers that no other process has touched count as
+    private, so what is private grows with the table.)"""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return int(re.search(r"^Anonymous:\s+(\d+) kB", file.read(), flags=re.M).group(1)) * 1024
+
+
 def faults(session, index="docs_embedding"):
     """What leann.check says, one text per fault."""
     return session.run(f"SELECT c::text FROM leann.check('{index}') AS c", 600)

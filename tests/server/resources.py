@@ -7,15 +7,9 @@ import re
 import threading
 import time
 
-from common import SOAK, SQL_SENTENCE, SqlError, check, faults, main, same_rows, tiny_cluster
+from common import SOAK, SQL_SENTENCE, SqlError, anonymous, check, faults, main, same_rows, tiny_cluster
 
 MEGABYTE = 1 << 20
-
-
-def resident(pid):
-    """Bytes of private memory of a process."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        return sum(int(size) for size in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB", file.read(), flags=re.M)) * 1024
 
 
 def contexts(session):
@@ -27,10 +21,10 @@ def flat(name, session, statement, rounds=4, allowed=2 * MEGABYTE):
     """The statement, run again and again, does not make the backend grow."""
     session.run(statement, 600)  # loads the model, fills the caches
     session.run(statement, 600)
-    before = (resident(session.pid), contexts(session))
+    before = (anonymous(session.pid), contexts(session))
     for _ in range(10 * rounds if SOAK else rounds):
         session.run(statement, 600)
-    after = (resident(session.pid), contexts(session))
+    after = (anonymous(session.pid), contexts(session))
     check(f"{name}: private memory stays", after[0] - before[0] < allowed, f"{before[0]} bytes, then {after[0]}")
     check(f"{name}: memory contexts stay", after[1] - before[1] < MEGABYTE // 4, f"{before[1]} bytes, then {after[1]}")
 

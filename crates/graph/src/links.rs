@@ -152,7 +152,7 @@ fn nearest(
         centres.chunks_exact(d).map(|c| 0.5 * c.iter().map(|x| x * x).sum::<f32>()).collect();
     let blocks = centres.par_chunks(ROWS_PER_BLOCK * d).enumerate();
     let near: Result<Vec<Vec<Vec<u32>>>, Stopped> = blocks
-        .map_init(Vec::new, |scores, (block, targets)| {
+        .map_init(<(Vec<f32>, Vec<u32>)>::default, |(scores, order), (block, targets)| {
             if stop() {
                 return Err(Stopped);
             }
@@ -163,12 +163,13 @@ fn nearest(
                     *score -= half_norm;
                 }
                 scores[first + i] = f32::NEG_INFINITY;
-                let mut order: Vec<u32> = (0..k as u32).collect();
+                order.clear();
+                order.extend(0..k as u32);
                 let by_score =
                     |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
                 order.select_nth_unstable_by(wanted - 1, by_score);
-                order.truncate(wanted);
-                order
+                // A list of its own length: k lists with room for k hubs would be gigabytes in a large index.
+                order[..wanted].to_vec()
             });
             Ok(lists.collect())
         })
@@ -183,4 +184,17 @@ fn row(centres: &[f32], d: usize, index: u32) -> &[f32] {
 /// Squared L2 over the shorter of the two.
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_near_hubs_take_no_more_than_they_hold() {
+        let centres: Vec<f32> = (0..2000).map(|i| (i as f32).sin()).collect();
+        let near = nearest(&centres, 2, 12, &|| false).unwrap();
+        assert_eq!(near.len(), 1000);
+        assert!(near.iter().all(|list| list.len() == 12 && list.capacity() < 30));
+    }
 }
