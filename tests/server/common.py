@@ -68,19 +68,22 @@ def real_cluster(*settings):
     return cluster
 
 
+def mapped(pid):
+    """Kilobytes of a process by kind, as the kernel names them."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB", file.read(), flags=re.M)}
+
+
 def memory(pid):
     """Megabytes of a process: private, and its share of what is shared (PSS)."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        text = file.read()
-    kilobytes = lambda name: sum(int(size) for size in re.findall(rf"^{name}:\s+(\d+) kB", text, flags=re.M))  # noqa: E731
-    return (kilobytes("Private_Clean") + kilobytes("Private_Dirty")) / 1024, kilobytes("Pss") / 1024
+    sizes = mapped(pid)
+    return (sizes["Private_Clean"] + sizes["Private_Dirty"]) / 1024, sizes["Pss"] / 1024
 
 
 def anonymous(pid):
     """Bytes of a process' own memory: what is not a file and not shared. (Shared buffers that no other process has touched count as
     private, so what is private grows with the table.)"""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        return int(re.search(r"^Anonymous:\s+(\d+) kB", file.read(), flags=re.M).group(1)) * 1024
+    return mapped(pid)["Anonymous"] * 1024
 
 
 def faults(session, index="docs_embedding"):

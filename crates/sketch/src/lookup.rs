@@ -4,13 +4,12 @@
 //! one look-up, and look-ups are what scoring spends its time on. Wider directions are few, and their tables would not stay in the nearest
 //! cache: they are looked up alone.
 
-use crate::trellis::{MAX_WIDTH, STATE_BITS, STATE_MASK, Window, stored};
+use crate::trellis::{MAX_WIDTH, STATE_MASK, STATES, Window, stored, table_start};
 
 /// Neighbours of at most this width are looked up together. Measured: all tables together are 80 kB, and 3 is faster than 2.
 const MOST_PAIRED: u8 = 3;
-const STATES: usize = 1 << STATE_BITS;
 /// Where the tables of single directions end and those of pairs begin.
-const PAIRS: usize = MAX_WIDTH as usize * STATES;
+const PAIRS: usize = table_start(MAX_WIDTH + 1);
 const LENGTH: usize = pair_table(MOST_PAIRED + 1);
 
 /// For each width the entries of single directions, then those of pairs. An entry holds two values as 16-bit integers in units of
@@ -18,17 +17,13 @@ const LENGTH: usize = pair_table(MOST_PAIRED + 1);
 pub(crate) static ENTRIES: [u32; LENGTH] = entries();
 
 /// The values of an entry, in units of `1 / trellis::UNIT`.
-pub(crate) const fn values(entry: u32) -> [i16; 2] {
+pub(crate) fn values(entry: u32) -> [i16; 2] {
     [entry as u16 as i16, (entry >> 16) as u16 as i16]
 }
 
-const fn single_table(width: u8) -> usize {
-    (width as usize - 1) * STATES
-}
-
-/// Tables double from width to width.
+/// Where the table of pairs of a width starts (that of single directions is at `table_start`): tables double from width to width.
 const fn pair_table(width: u8) -> usize {
-    PAIRS + STATES * ((2 << (width - 1)) - 2)
+    PAIRS + STATES * ((1 << width) - 2)
 }
 
 const fn entries() -> [u32; LENGTH] {
@@ -37,7 +32,7 @@ const fn entries() -> [u32; LENGTH] {
     while width <= MAX_WIDTH {
         let mut state = 0;
         while state < STATES {
-            entries[single_table(width) + state] = stored(width, state) as u16 as u32;
+            entries[table_start(width) + state] = stored(width, state) as u16 as u32;
             state += 1;
         }
         let mut both = 0;
@@ -72,7 +67,7 @@ impl Lookup {
             offset: usize::from(window.offset),
             shift: u32::from(window.shift),
             mask: STATE_MASK,
-            table: single_table(width),
+            table: table_start(width),
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 pub(crate) const STATE_BITS: usize = 10;
 /// Most new bits per value.
 pub(crate) const MAX_WIDTH: u8 = 6;
-const STATES: usize = 1 << STATE_BITS;
+pub(crate) const STATES: usize = 1 << STATE_BITS;
 /// One in the tables' fixed-point form.
 pub(crate) const UNIT: f32 = 4096.0;
 
@@ -36,13 +36,13 @@ pub(crate) fn tables() -> &'static [f32] {
 
 /// The value of a width's state in units of `1 / UNIT`.
 pub(crate) const fn stored(width: u8, state: usize) -> i16 {
-    let at = 2 * ((width as usize - 1) * STATES + state);
+    let at = 2 * (table_start(width) + state);
     i16::from_le_bytes([STORED[at], STORED[at + 1]])
 }
 
 /// Where the table of a width starts.
-pub(crate) fn table_start(width: u8) -> usize {
-    (usize::from(width) - 1) * STATES
+pub(crate) const fn table_start(width: u8) -> usize {
+    (width as usize - 1) * STATES
 }
 
 /// Finds the states whose values, each times its scale, are nearest to `targets` in the sum of squares. One scale and one width per target.
