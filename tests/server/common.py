@@ -19,8 +19,8 @@ SOAK = bool(os.environ.get("LEANN_SOAK"))
 
 
 def check(name, condition, detail=""):
-    """Prints `ok name`, or `not ok name` with the detail."""
-    print(f"{'ok' if condition else 'not ok'} {name}" + (f"\n    {detail}" if detail and not condition else ""), flush=True)
+    """Prints `ok name`, or `not ok name: detail`."""
+    print(f"{'ok' if condition else 'not ok'} {name}" + (f": {detail}" if detail and not condition else ""), flush=True)
     if not condition:
         FAILED.append(name)
     return condition
