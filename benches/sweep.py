@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What recall costs, over a range of settings: recomputes, pages and milliseconds, without running a model.
 
-    .build/venv/bin/python benches/sweep.py FOLDER ... [--sizes] [--mode built --mode grown] [--setting NAME=VALUE] [--figures docs/figures] [--csv FILE]
+    .build/venv/bin/python benches/sweep.py FOLDER ... [--sizes] [--mode built --mode grown] [--setting NAME=VALUE] [--builds N]
+        [--figures docs/figures] [--csv FILE]
 
 FOLDER holds, beside what samples/README.md describes, the embeddings themselves (embeddings.f16.npy and
 query_embeddings.f16.npy, one row per passage or query). They become a column of type embedding, which is indexed: a scan then
@@ -83,8 +84,8 @@ def measure(session, setting, similar):
             "walk ms p95": numpy.percentile(figures[:, 4], 95)}
 
 
-def sweep(folder, modes, settings, queries):
-    """Lines of the table for one data set."""
+def sweep(folder, modes, settings, queries, builds):
+    """Lines of the table for one data set, each the mean of so many builds."""
     rows, asked = unit_rows(folder / "embeddings.f16.npy"), unit_rows(folder / "query_embeddings.f16.npy", queries)
     similar = asked @ rows.T
     lines = []
@@ -93,12 +94,18 @@ def sweep(folder, modes, settings, queries):
         load(session, "source", rows)
         load(session, "queries", asked)
         for mode in modes:
-            node_pages, size = make_index(session, mode)
-            for setting in settings:
-                line = {"data": folder.name, "index": mode, "setting": setting, **measure(session, setting, similar),
-                        "of pages": node_pages, "bytes/row": size / len(rows)}
+            measured = {setting: [] for setting in settings}
+            for _ in range(builds):
+                node_pages, size = make_index(session, mode)
+                for setting, found in measured.items():
+                    found.append({**measure(session, setting, similar), "of pages": node_pages, "bytes/row": size / len(rows)})
+            for setting, found in measured.items():
+                recalls = [build["recall@10"] for build in found]
+                line = {"data": folder.name, "index": mode, "setting": setting,
+                        **{name: float(numpy.mean([build[name] for build in found])) for name in found[0]},
+                        "least recall": min(recalls), "most recall": max(recalls)}
                 lines.append(line)
-                print(" ".join(f"{value:.4f}" if name == "recall@10" else f"{value:.2f}" if isinstance(value, float)
+                print(" ".join(f"{value:.4f}" if "recall" in name else f"{value:.2f}" if isinstance(value, float)
                                else str(value) for name, value in line.items()), flush=True)
     return lines
 
@@ -127,6 +134,7 @@ def main():
     parser.add_argument("--mode", action="append", choices=MODES)
     parser.add_argument("--setting", action="append", help="NAME=VALUE instead of the range of settings")
     parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--builds", type=int, default=1, help="builds that a line is the mean of")
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--figures", type=pathlib.Path)
     parser.add_argument("--csv", type=pathlib.Path)
@@ -135,7 +143,7 @@ def main():
     if args.sizes:
         modes, settings = ["built", *(mode for mode in MODES if "sketches" in mode)], ["leann.rerank_z=1.6"]
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
-    lines = [line for folder in args.folders for line in sweep(folder.resolve(), modes, settings, args.queries)]
+    lines = [line for folder in args.folders for line in sweep(folder.resolve(), modes, settings, args.queries, args.builds)]
     if args.csv:
         with args.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, lines[0])
