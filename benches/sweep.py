@@ -28,6 +28,7 @@ from chart import line_chart  # noqa: E402
 from pg import Cluster  # noqa: E402
 
 SETTINGS = [f"leann.rerank_z={z}" for z in (0.5, 1, 1.3, 1.6, 1.8, 2, 2.3)]
+DEFAULTS = "leann.rerank_z=DEFAULT"
 # Rows that are there when the index is made, and its options.
 MODES = {"built": ("true", ""), "grown": ("false", ""), "tenth": ("n % 10 = 0", ""),
          **{f"{size} byte sketches": ("true", f"WITH (sketch_bytes = {size})") for size in (32, 40, 48, 64, 80)},
@@ -141,7 +142,7 @@ def main():
     args = parser.parse_args()
     modes, settings = args.mode or ["built", "grown"], args.setting or SETTINGS
     if args.sizes:
-        modes, settings = ["built", *(mode for mode in MODES if "sketches" in mode)], ["leann.rerank_z=1.6"]
+        modes, settings = ["built", *(mode for mode in MODES if "sketches" in mode)], [DEFAULTS]
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
     lines = [line for folder in args.folders for line in sweep(folder.resolve(), modes, settings, args.queries, args.builds)]
     if args.csv:

@@ -5,7 +5,7 @@ the worse for it."""
 import gzip
 import time
 
-from common import ROOT, Lost, SqlError, check, faults, main, real_cluster
+from common import ROOT, SqlError, check, faults, main, real_cluster
 
 LIMIT = 1.5  # seconds from the request to the error, on a busy machine
 STARTED = 1.5  # seconds after which the model is at work
