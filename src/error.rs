@@ -11,6 +11,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::guc;
+use crate::pg::encoding;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -62,12 +63,12 @@ impl Error {
     #[track_caller]
     pub fn raise(self) -> ! {
         let Report { code, message, detail, hint } = *self.0;
-        let mut report = ErrorReport::new(code, message, "leann");
+        let mut report = ErrorReport::new(code, encoding::message(message), "leann");
         if let Some(detail) = detail {
-            report = report.set_detail(detail);
+            report = report.set_detail(encoding::message(detail));
         }
         if let Some(hint) = hint {
-            report = report.set_hint(hint);
+            report = report.set_hint(encoding::message(hint));
         }
         report.report(PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")

@@ -1,5 +1,6 @@
 //! The settings of the extension, as `pg_settings` shows them, and what they mean to the rest of it.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::model;
-use crate::pg::shmem;
+use crate::pg::{encoding, shmem};
 
 /// What a scan does with a row that turns out nearer than one already given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -139,12 +140,21 @@ pub fn model_dir() -> PathBuf {
 
 /// The model of an embedding that names none. The check hook has seen to it that the name is well formed.
 pub fn default_model() -> String {
-    DEFAULT_MODEL.get().unwrap_or_default().to_string_lossy().into_owned()
+    setting_text(&DEFAULT_MODEL.get().unwrap_or_default()).into_owned()
 }
 
 /// What the planner takes one recompute to cost, in its own units.
 pub fn recompute_cost() -> f64 {
     RECOMPUTE_COST_SETTING.get()
+}
+
+/// A setting's value as UTF-8: in which encoding it is depends on where it was set. One that reads as UTF-8 is taken for that (as
+/// from the configuration file), any other for text of the database.
+fn setting_text(value: &CStr) -> Cow<'_, str> {
+    match value.to_str() {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => encoding::utf8_lossy(value.to_bytes()),
+    }
 }
 
 fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
@@ -332,7 +342,7 @@ unsafe extern "C-unwind" fn check_model_name(
 ) -> bool {
     // SAFETY: Postgres passes a pointer to the new value, which is a C string or null.
     let value = unsafe { if (*value).is_null() { c"" } else { CStr::from_ptr(*value) } };
-    match value.to_str().map_err(|_| "is not valid UTF-8").and_then(model::check_name) {
+    match model::check_name(&setting_text(value)) {
         Ok(()) => true,
         Err(reason) => reject(&format!("A model name {reason}.")),
     }

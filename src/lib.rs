@@ -24,6 +24,7 @@ pgrx::extension_sql_file!("../sql/leann_introspect.sql", name = "leann_introspec
 pub extern "C-unwind" fn _PG_init() {
     guc::register();
     am::options::register();
+    pg::only_index::register();
     if pg::shmem::preloading() {
         model::shared::ask_for_memory();
     }

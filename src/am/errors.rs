@@ -114,7 +114,7 @@ pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
         if name.is_null() {
             oid.to_u32().to_string()
         } else {
-            std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+            crate::pg::encoding::utf8_lossy(std::ffi::CStr::from_ptr(name).to_bytes()).into_owned()
         }
     };
     Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{name}\" is not a leann index")).raise()

@@ -1,5 +1,6 @@
 //! What an index's definition says about its model: the constant second argument of `embedding_of`, if there is one.
 
+use super::encoding;
 use super::relation::Rel;
 use pgrx::{FromDatum, PgList, pg_sys};
 use std::ffi::CStr;
@@ -65,6 +66,7 @@ unsafe fn constant_model(call: *mut pg_sys::FuncExpr) -> Option<String> {
             return None;
         }
         let model = model as *mut pg_sys::Const;
-        String::from_datum((*model).constvalue, (*model).constisnull)
+        let name = <&[u8]>::from_datum((*model).constvalue, (*model).constisnull)?;
+        Some(encoding::utf8(name).into_owned())
     }
 }

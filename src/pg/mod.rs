@@ -8,14 +8,18 @@
 //! transaction that made it.
 
 pub mod buffer;
+pub mod deparse;
+pub mod encoding;
 pub mod expression;
 pub mod interrupts;
 pub mod lock;
 pub mod memory;
+pub mod only_index;
 pub mod progress;
 pub mod relation;
 pub mod rows;
 pub mod shmem;
+pub mod spi;
 pub mod spill;
 pub mod wal;
 

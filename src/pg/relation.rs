@@ -1,5 +1,6 @@
 //! A handle on an open relation that somebody else opened and keeps open, and one that opens and closes by itself.
 
+use super::encoding;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -31,7 +32,8 @@ impl Rel {
     /// The relation's name, without its schema, as error messages want it.
     pub fn name(self) -> String {
         // SAFETY: an open relation has its pg_class row, whose name is NUL-terminated.
-        unsafe { CStr::from_ptr((*(*self.0).rd_rel).relname.data.as_ptr()) }.to_string_lossy().into_owned()
+        let name = unsafe { CStr::from_ptr((*(*self.0).rd_rel).relname.data.as_ptr()) };
+        encoding::utf8_lossy(name.to_bytes()).into_owned()
     }
 
     /// Number of blocks of the main fork at this moment.

@@ -90,29 +90,29 @@ fn parse_role(role: Option<Text>) -> Result<Role> {
 fn leann_list_models() -> TableIterator<
     'static,
     (
-        name!(name, String),
+        name!(name, Text),
         name!(dimensions, Option<i32>),
         name!(max_tokens, Option<i32>),
         name!(pooling, Option<&'static str>),
         name!(normalised, Option<bool>),
-        name!(query_prompt, Option<String>),
-        name!(passage_prompt, Option<String>),
+        name!(query_prompt, Option<Text>),
+        name!(passage_prompt, Option<Text>),
         name!(fingerprint, Option<String>),
-        name!(error, Option<String>),
+        name!(error, Option<Text>),
     ),
 > {
     let as_i32 = |number: Option<usize>| number.map(|number| i32::try_from(number).unwrap_or(i32::MAX));
     TableIterator::new(model::list().or_raise().into_iter().map(move |model| {
         (
-            model.name,
+            Text::listed(model.name),
             as_i32(model.dimensions),
             as_i32(model.max_tokens),
             model.pooling,
             model.normalised,
-            model.query_prompt,
-            model.passage_prompt,
+            model.query_prompt.map(Text::listed),
+            model.passage_prompt.map(Text::listed),
             model.fingerprint.map(hex),
-            model.error,
+            model.error.map(Text::listed),
         )
     }))
 }

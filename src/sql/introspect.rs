@@ -1,5 +1,6 @@
 //! `leann.index_info`, `leann.last_scan` and `leann.check`.
 
+use super::Text;
 use crate::am::errors;
 use crate::am::{check, index};
 use crate::pg::buffer::BODY_BYTES;
@@ -10,7 +11,7 @@ use leann_page::{HubPage, NodePage, PageKind, SketchForm, kind};
 use pgrx::prelude::*;
 
 /// Opens an index of this access method for a user who may read its table.
-fn open(oid: pg_sys::Oid) -> OpenIndex {
+pub fn open(oid: pg_sys::Oid) -> OpenIndex {
     let Some(open) = OpenIndex::open(oid) else { errors::raise_no_leann_index(oid) };
     // SAFETY: both relations are open, so they have their pg_class rows.
     let (ours, allowed) = unsafe {
@@ -78,7 +79,7 @@ fn index_info(
 ) -> TableIterator<
     'static,
     (
-        name!(model, String),
+        name!(model, Text),
         name!(fingerprint, String),
         name!(dimensions, i32),
         name!(store, String),
@@ -116,7 +117,7 @@ fn index_info(
         None
     };
     TableIterator::once((
-        meta.model,
+        Text::listed(meta.model),
         meta.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
         meta.dim as i32,
         store.to_owned(),
