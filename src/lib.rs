@@ -14,6 +14,10 @@ use pgrx::prelude::*;
 
 pgrx::pg_module_magic!(name, version);
 
+/// An allocation that fails ends a statement, not the server: see `pg::memory`.
+#[global_allocator]
+static ALLOCATOR: pg::memory::WithReserve = pg::memory::WithReserve;
+
 pgrx::extension_sql_file!("../sql/leann.sql", name = "leann");
 pgrx::extension_sql_file!("../sql/leann_am.sql", name = "leann_am", requires = ["leann"]);
 pgrx::extension_sql_file!("../sql/leann_introspect.sql", name = "leann_introspect", requires = ["leann"]);

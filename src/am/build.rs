@@ -13,14 +13,13 @@ use crate::pg::{Rel, expression, interrupts, wal};
 use crate::sql::embedding::Embedding;
 use leann_graph::{F16Rows, Rows};
 use leann_page::HeapPointer;
-use leann_sketch::{Sketcher, TrainOptions};
+use leann_sketch::{MIN_TRAINING_ROWS, SketchError, Sketcher, TrainOptions};
 use leann_value::Value;
 use pgrx::{FromDatum, PgMemoryContexts, pg_sys};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
-/// Rows below which the sketch stays untrained: their own directions would say little about rows to come.
-const TRAIN_FROM: usize = 256;
 /// Rows that a table is taken to grow to at the least: a sketch of few directions, which is smaller, fits rows to come badly.
 const GROWS_TO: usize = 5_000;
 /// Rows that the sketch is trained on at most.
@@ -251,8 +250,8 @@ impl LayOut<'_> {
             layout::empty(model, fingerprint, &sketcher, self.seed, index_id).write(index, fork)
         } else {
             progress::phase(Phase::Training);
-            let sketcher = interrupts::run_on_threads(threads, |_| self.train());
-            let sketcher = sketcher.unwrap_or_else(|fault| errors::raise_internal(fault));
+            let sketcher = interrupts::run_on_threads(threads, |stop| self.train(stop));
+            let sketcher = sketcher.unwrap_or_else(|fault| errors::raise_internal(fault.to_string()));
             progress::phase(Phase::Layout);
             let laid_out = interrupts::run_on_threads(threads, |stop| self.lay_out(sketcher, stop));
             let Some(laid_out) = laid_out else {
@@ -277,10 +276,10 @@ impl LayOut<'_> {
         written.unwrap_or_else(|fault| corrupted(index, 0, fault))
     }
 
-    /// Trains on a sample spread evenly over the rows; few rows get the untrained sketch.
-    fn train(&self) -> Result<Sketcher, String> {
+    /// Trains on a sample spread evenly over the rows. Few rows, or rows too much alike, get the untrained sketch.
+    fn train(&self, stop: &AtomicBool) -> Result<Sketcher, SketchError> {
         let rows = F16Rows::new(self.vectors.values(), self.dim);
-        if rows.len() < TRAIN_FROM || self.options.store == Store::Float16 {
+        if rows.len() < MIN_TRAINING_ROWS || self.options.store == Store::Float16 {
             return Ok(self.options.first_sketcher(self.dim, self.seed));
         }
         let count = train_rows(rows.len(), self.dim);
@@ -293,13 +292,12 @@ impl LayOut<'_> {
             rows: rows.len().max(GROWS_TO),
             seed: self.seed,
         };
-        Sketcher::train(&sample, self.dim, &options).map_err(|fault| fault.to_string())
+        Sketcher::train(&sample, self.dim, &options, &|| stop.load(Relaxed))
     }
 
     /// Balanced pages, their sketches, centres and links. None when told to stop.
     fn lay_out(&self, sketcher: Sketcher, stop: &AtomicBool) -> Option<LaidOut> {
         use rayon::prelude::*;
-        use std::sync::atomic::Ordering::Relaxed;
         let rows = F16Rows::new(self.vectors.values(), self.dim);
         let size = bulk_size(sketcher.sketch_bytes(), self.pointers, &self.options);
         let stopped = || stop.load(Relaxed);

@@ -43,6 +43,16 @@ pub fn raise_internal(message: impl Into<String>) -> ! {
     Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).raise()
 }
 
+/// The system starts no thread for us.
+pub fn raise_no_threads(reason: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+        format!("could not start worker threads: {reason}"),
+    )
+    .hint("Lower leann.threads, or allow the server's user more processes and memory.")
+    .raise()
+}
+
 /// The model's folder holds other weights or settings than the index was built with.
 pub fn raise_fingerprint_mismatch(index: &str, model: &str) -> ! {
     Error::new(

@@ -62,7 +62,7 @@ pub struct Index<'a> {
 pub fn train(data: &Data, rows: usize, sketch_bytes: usize) -> Result<Sketcher, SketchError> {
     let count = rows.min(TRAIN_ROWS);
     let sample: Vec<f32> = (0..count).flat_map(|i| data.row((i * rows / count) as u32)).copied().collect();
-    Sketcher::train(&sample, data.dim, &TrainOptions { sketch_bytes, rows, seed: 1 })
+    Sketcher::train(&sample, data.dim, &TrainOptions { sketch_bytes, rows, seed: 1 }, &|| false)
 }
 
 impl<'a> Index<'a> {
