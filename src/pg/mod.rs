@@ -9,6 +9,7 @@
 
 pub mod buffer;
 pub mod expression;
+pub mod extension;
 pub mod interrupts;
 pub mod lock;
 pub mod memory;
