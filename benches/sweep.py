@@ -49,14 +49,14 @@ def unit_rows(path, limit=None):
 
 
 def load(session, table, rows):
-    session.run(f"CREATE TABLE loaded (n int, v real[]); CREATE TABLE {table} (n int PRIMARY KEY, v embedding)")
+    session.run(f"CREATE TABLE loaded (n int, v real[]); CREATE TABLE {table} (n int PRIMARY KEY, v leann.embedding)")
     session.copy_in("loaded", ([str(n), "{" + ",".join(f"{x:.7g}" for x in row) + "}"] for n, row in enumerate(rows)), timeout=3600)
-    session.run(f"INSERT INTO {table} SELECT n, v::embedding FROM loaded ORDER BY n; DROP TABLE loaded", 3600)
+    session.run(f"INSERT INTO {table} SELECT n, v::leann.embedding FROM loaded ORDER BY n; DROP TABLE loaded", 3600)
 
 
 def make_index(session, mode):
     first, options = MODES[mode]
-    session.run("DROP TABLE IF EXISTS docs; CREATE TABLE docs (n int PRIMARY KEY, v embedding);"
+    session.run("DROP TABLE IF EXISTS docs; CREATE TABLE docs (n int PRIMARY KEY, v leann.embedding);"
                 f"INSERT INTO docs SELECT * FROM source WHERE {first} ORDER BY n;"
                 f"CREATE INDEX docs_v ON docs USING leann (v) {options};"
                 f"INSERT INTO docs SELECT * FROM source WHERE NOT ({first}) ORDER BY n; ANALYZE docs", 7200)

@@ -2,9 +2,7 @@
 //! per row after that; one that stores embeddings recomputes none. Anything else is infinitely dear.
 
 use super::index::read_meta;
-use crate::error::OrRaise;
 use crate::pg::{Rel, expression};
-use crate::sql::operators;
 use crate::{guc, model};
 use leann_page::SketchForm;
 use pgrx::{PgList, pg_sys};
@@ -93,31 +91,6 @@ unsafe fn serves(path: *mut pg_sys::IndexPath) -> Option<SketchForm> {
             expression::Definition::Default => model::default_name() == meta.model,
         };
         pg_sys::index_close(raw, pg_sys::NoLock as i32);
-        let serves = own
-            && order_bys.iter_ptr().all(|clause| query_model(clause).is_none_or(|model| model == meta.model));
-        serves.then_some(meta.sketch_form)
-    }
-}
-
-/// The model that a constant query names for itself.
-///
-/// # Safety
-/// `clause` is a live node: an operator call with the index key on the left.
-unsafe fn query_model(clause: *mut pg_sys::Node) -> Option<String> {
-    // SAFETY: by the caller's promise, each cast follows a check of the tag.
-    unsafe {
-        if (*clause).type_ != pg_sys::NodeTag::T_OpExpr {
-            return None;
-        }
-        let query = PgList::<pg_sys::Node>::from_pg((*(clause as *mut pg_sys::OpExpr)).args).get_ptr(1)?;
-        if (*query).type_ != pg_sys::NodeTag::T_Const {
-            return None;
-        }
-        let constant = &*(query as *mut pg_sys::Const);
-        if constant.constisnull {
-            return None;
-        }
-        let query = operators::query_from_datum(constant.constvalue, constant.consttype).or_raise();
-        query.model().map(str::to_owned)
+        own.then_some(meta.sketch_form)
     }
 }

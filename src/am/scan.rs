@@ -6,7 +6,6 @@ use super::ordered::OrderedScan;
 use crate::error::OrRaise;
 use crate::pg::rows::RowReader;
 use crate::pg::{Access, PageGuard, Rel, interrupts};
-use crate::sql::embedding::Embedding;
 use crate::sql::operators;
 use leann_page::{HeapPointer, NodePage, PageKind, kind};
 use pgrx::{PgMemoryContexts, pg_sys};
@@ -71,24 +70,28 @@ pub unsafe extern "C-unwind" fn amrescan(
         state.stage = if key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 {
             Stage::AnyOrder(Sweep::new(index))
         } else {
-            let subtype = if key.sk_subtype == pg_sys::InvalidOid {
-                *(*index.raw()).rd_opcintype
-            } else {
-                key.sk_subtype
-            };
-            let query = operators::query_from_datum(key.sk_argument, subtype).or_raise();
-            Stage::Ordered(Box::new(start(index, query)))
+            Stage::Ordered(Box::new(start(index, key)))
         };
     }
 }
 
 /// Begins an ordered scan: checks that the query is of the index's model, and embeds it.
-fn start(rel: Rel, query: Embedding) -> OrderedScan {
+///
+/// # Safety
+/// `key` is an order-by key that the server made for a scan of `rel`, and not NULL.
+unsafe fn start(rel: Rel, key: &pg_sys::ScanKeyData) -> OrderedScan {
     let index = Index::open(rel);
     if !index.serves_default_model() {
         errors::raise_default_model(&rel.name(), &index.meta.model, &crate::model::default_name());
     }
-    OrderedScan::start(index, query)
+    // SAFETY: the index is open and has one key column; the key's argument is of the type that its operator declares, and
+    // where it names none, of the index's.
+    let query = unsafe {
+        let embedding = *(*rel.raw()).rd_opcintype;
+        let subtype = if key.sk_subtype == pg_sys::InvalidOid { embedding } else { key.sk_subtype };
+        operators::query_from_datum(key.sk_argument, subtype, embedding, index.meta.dim as usize)
+    };
+    OrderedScan::start(index, query.or_raise())
 }
 
 #[pgrx::pg_guard]

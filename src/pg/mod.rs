@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod deparse;
 pub mod encoding;
 pub mod expression;
+pub mod extension;
 pub mod interrupts;
 pub mod lock;
 pub mod memory;

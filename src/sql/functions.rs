@@ -9,7 +9,7 @@ use crate::error::{Error, OrRaise, Result};
 use crate::guc;
 use crate::model;
 
-/// Texts that `leann.embed(text[])` embeds together: enough to keep all threads at work, few enough that a LIMIT or a
+/// Texts that `leann.embed_all` embeds together: enough to keep all threads at work, few enough that a LIMIT or a
 /// cancelled query wastes little.
 const EMBED_CHUNK: usize = 256;
 
@@ -34,9 +34,9 @@ fn leann_embed_text(text: Option<Text>, model: Option<Text>, role: Option<Text>)
     Some(embeddings.or_raise()[0].to_vec())
 }
 
-/// `leann.embed(text[], model, role)`: a row for each element, in their order; NULL for a NULL.
+/// `leann.embed_all(texts, model, role)`: a row for each element, in their order; NULL for a NULL.
 #[pg_extern(sql = false)]
-fn leann_embed_array(
+fn leann_embed_all(
     texts: Option<Array<'_, &[u8]>>,
     model: Option<Text>,
     role: Option<Text>,

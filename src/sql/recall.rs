@@ -9,7 +9,6 @@ use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 use leann_page::HeapPointer;
-use leann_value::Value;
 use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::prelude::*;
@@ -155,8 +154,6 @@ fn scan(statement: &Statement, query: &str) -> Result<Found> {
 
 /// The `k` nearest rows of the table to each query, and those that are as near as the last of them.
 fn exact(text: &StatementTexts, queries: &[String], k: usize) -> Result<Vec<Vec<Near>>> {
-    let queries: Vec<Embedding> =
-        queries.iter().map(|query| Embedding(Value::query(query.clone()))).collect();
     let mut nearest = vec![Nearest::new(k); queries.len()];
     let mut vectors: Option<Vec<Rc<[f32]>>> = None;
     let statement = Statement::prepare(&text.whole_table, &[]);
@@ -167,8 +164,8 @@ fn exact(text: &StatementTexts, queries: &[String], k: usize) -> Result<Vec<Vec<
         let model = rows.iter().find_map(|(_, value)| value.model()).unwrap_or(&default).to_owned();
         let values: Vec<&Embedding> = rows.iter().map(|(_, value)| value).collect();
         let embedded = embedding::vectors(&values, &model)?;
-        if vectors.is_none() {
-            vectors = Some(embedding::vectors(&queries.iter().collect::<Vec<_>>(), &model)?);
+        if let (None, Some(first)) = (&vectors, embedded.first()) {
+            vectors = Some(query_vectors(queries, &model, first.len())?);
         }
         let vectors = vectors.as_deref().unwrap_or_default();
         for ((row, _), embedding) in rows.iter().zip(&embedded) {
@@ -180,6 +177,12 @@ fn exact(text: &StatementTexts, queries: &[String], k: usize) -> Result<Vec<Vec<
         rows.clear();
     }
     Ok(nearest.into_iter().map(|nearest| nearest.rows).collect())
+}
+
+/// The vectors of the queries, each read as the operator reads its operand.
+fn query_vectors(queries: &[String], model: &str, dim: usize) -> Result<Vec<Rc<[f32]>>> {
+    let queries = queries.iter().map(|query| Embedding::operand(query, dim)).collect::<Result<Vec<_>>>()?;
+    embedding::vectors(&queries.iter().collect::<Vec<_>>(), model)
 }
 
 /// A row of the table and its embedding; None for one without text, which has no place in the index.
