@@ -77,18 +77,19 @@ pub unsafe extern "C-unwind" fn amrescan(
                 key.sk_subtype
             };
             let query = operators::query_from_datum(key.sk_argument, subtype).or_raise();
-            Stage::Ordered(Box::new(start(index, query)))
+            let table = Rel::from_raw((*scan).heapRelation);
+            Stage::Ordered(Box::new(start(index, table, query)))
         };
     }
 }
 
 /// Begins an ordered scan: checks that the query is of the index's model, and embeds it.
-fn start(rel: Rel, query: Embedding) -> OrderedScan {
+fn start(rel: Rel, table: Rel, query: Embedding) -> OrderedScan {
     let index = Index::open(rel);
     if !index.serves_default_model() {
         errors::raise_default_model(&rel.name(), &index.meta.model, &crate::model::default_name());
     }
-    OrderedScan::start(index, query)
+    OrderedScan::start(index, table, query)
 }
 
 #[pgrx::pg_guard]
@@ -111,8 +112,12 @@ pub unsafe extern "C-unwind" fn amgettuple(
             }
             Stage::AnyOrder(sweep) => sweep.next(Rel::from_raw((*scan).heapRelation)),
             Stage::Ordered(ordered) => {
+                let isolated = ordered.is_isolated();
+                if let Some(other) = state.reader.take_if(|reader| reader.is_isolated() != isolated) {
+                    other.close();
+                }
                 if state.reader.is_none() {
-                    state.reader = Some(open_reader(scan));
+                    state.reader = Some(open_reader(scan, isolated));
                 }
                 state.reader.as_mut().and_then(|reader| ordered.next(reader))
             }
@@ -136,7 +141,7 @@ pub unsafe extern "C-unwind" fn amgettuple(
 
 /// # Safety
 /// `scan` is a live scan whose table and snapshot are set.
-unsafe fn open_reader(scan: pg_sys::IndexScanDesc) -> RowReader {
+unsafe fn open_reader(scan: pg_sys::IndexScanDesc, isolated: bool) -> RowReader {
     // SAFETY: the executor keeps relations and snapshot until the scan ends. What the reader allocates must live as
     // long as the scan, so it goes where the scan's state is.
     unsafe {
@@ -144,7 +149,7 @@ unsafe fn open_reader(scan: pg_sys::IndexScanDesc) -> RowReader {
         let former = pg_sys::MemoryContextSwitchTo(context);
         let table = Rel::from_raw((*scan).heapRelation);
         let index = Rel::from_raw((*scan).indexRelation);
-        let reader = RowReader::open(table, index, (*scan).xs_snapshot);
+        let reader = RowReader::open(table, index, (*scan).xs_snapshot, isolated);
         pg_sys::MemoryContextSwitchTo(former);
         reader.unwrap_or_else(|| {
             errors::raise_internal("a leann index is read with an MVCC snapshot only".to_string())

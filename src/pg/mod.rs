@@ -9,12 +9,15 @@
 
 pub mod buffer;
 pub mod expression;
+pub mod function;
 pub mod interrupts;
 pub mod lock;
 pub mod memory;
 pub mod progress;
 pub mod relation;
+pub mod rights;
 pub mod rows;
+pub mod settings;
 pub mod shmem;
 pub mod spill;
 pub mod wal;

@@ -3,6 +3,9 @@
 //! Each query runs through the index as any client's would, under the session's settings, and its rows are compared
 //! with the nearest rows of the whole table, which is embedded once for all queries, in batches. That pass costs as
 //! much as building the index does.
+//!
+//! The table is read, and the functions of the index run, with the caller's rights, so that row security holds; or with those
+//! of the table's owner where the caller has them, so that a superuser does not run with his own rights what others wrote.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -17,9 +20,11 @@ use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiCursor, SpiTupleTable, quote_literal};
 
 use super::embedding::{self, Embedding};
+use super::introspect;
 use super::operators::{require_same_dimensions, squared_distance};
 use crate::error::{Error, OrRaise, Result};
 use crate::model;
+use crate::pg::rights::AsOwner;
 
 /// Most rows that can be asked for each query.
 const MAX_K: i32 = 10_000;
@@ -67,6 +72,8 @@ fn leann_recall(
     // NULLs have no nearest rows, and no line in the result.
     let queries: Vec<String> =
         queries.iter().flatten().map(|query| super::utf8(query).into_owned()).collect();
+    let open = introspect::open(index);
+    let _owner = AsOwner::if_allowed(open.table().owner());
     let (found, truth) = measure(index, &queries, k).or_raise();
     let lines: Vec<_> = queries
         .into_iter()
