@@ -45,6 +45,7 @@ static ITERATIVE_SCAN: GucSetting<IterativeScan> =
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4096);
 static SHARED_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::Cpu);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -101,11 +102,15 @@ pub fn shared_cache_bytes() -> usize {
     SHARED_CACHE_SIZE.get() as usize * 1024
 }
 
-/// Threads that may embed at once: the setting, or all cores that this process may use.
+/// Threads that may embed at once: the setting, or as many as the superuser's maximum allows.
 pub fn threads() -> usize {
-    match THREADS.get() {
+    let most = match MAX_THREADS.get() {
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
-        threads => threads as usize,
+        most => most as usize,
+    };
+    match THREADS.get() {
+        0 => most,
+        threads => most.min(threads as usize),
     }
 }
 
@@ -167,9 +172,7 @@ pub fn register() {
     search_settings();
     model_settings();
     file_settings();
-    if shmem::preloading() {
-        server_settings();
-    }
+    server_settings();
     // SAFETY: a plain call with a constant; from here on `SET leann.misspelt = …` is an error.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"leann".as_ptr()) };
 }
@@ -264,11 +267,21 @@ fn model_settings() {
     GucRegistry::define_int_guc(
         c"leann.threads",
         c"Sets the number of threads that compute embeddings in a session.",
-        c"0 uses all cores.",
+        c"0 uses as many as leann.max_threads allows, and no value more.",
         &THREADS,
         0,
         1024,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"leann.max_threads",
+        c"Sets the most threads that compute embeddings in any one session.",
+        c"0 allows one for each core that the server may use.",
+        &MAX_THREADS,
+        0,
+        1024,
+        GucContext::Suset,
         GucFlags::default(),
     );
     // SAFETY: the hook is guarded against panics.
@@ -295,16 +308,19 @@ fn model_settings() {
     );
 }
 
-/// Those that exist only where the library is preloaded.
+/// Those of the whole server. Where the library is not preloaded they have no effect, and Postgres allows no setting there
+/// that takes a restart. But they must exist, or ALTER SYSTEM could not set them before the restart that preloads it.
 fn server_settings() {
+    let context = if shmem::preloading() { GucContext::Postmaster } else { GucContext::Sighup };
     GucRegistry::define_int_guc(
         c"leann.shared_cache_size",
         c"Sets the shared memory that keeps embeddings for all sessions.",
-        c"Sessions of the same role and database find what others have embedded. 0 shares nothing.",
+        c"Sessions of the same role and database find what others have embedded. 0 shares nothing. Takes a restart, and \
+          leann in shared_preload_libraries.",
         &SHARED_CACHE_SIZE,
         0,
         i32::MAX,
-        GucContext::Postmaster,
+        context,
         GucFlags::UNIT_KB,
     );
 }

@@ -7,6 +7,7 @@ mod error;
 mod guc;
 mod model;
 mod pg;
+mod session;
 mod sql;
 mod stats;
 
@@ -29,6 +30,7 @@ pub extern "C-unwind" fn _PG_init() {
     guc::register();
     am::options::register();
     pg::only_index::register();
+    session::register();
     if pg::shmem::preloading() {
         model::shared::ask_for_memory();
     }

@@ -52,6 +52,11 @@ pub fn publish(stats: &ScanStats) {
     LAST.set(*stats);
 }
 
+/// Forgets the figures of the latest scan.
+pub fn forget() {
+    LAST.set(ScanStats::default());
+}
+
 /// The figures of the latest scan; all zero before the first.
 pub fn last_scan() -> ScanStats {
     LAST.get()

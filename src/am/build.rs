@@ -6,7 +6,7 @@ use super::layout::{self, Centre, Contents, ENTRY_HUBS, MAX_LINKS, NewPage, bulk
 use super::options::{Options, Store};
 use crate::error::OrRaise;
 use crate::guc;
-use crate::model::{self, Loaded};
+use crate::model::{self, Loaded, Reuse};
 use crate::pg::progress::{self, Phase};
 use crate::pg::spill::{VectorStore, Vectors};
 use crate::pg::{Rel, expression, interrupts, wal};
@@ -59,7 +59,7 @@ impl Collector {
     }
 
     fn flush(&mut self) {
-        for vector in embed_values(self.rel, &self.model, &self.waiting) {
+        for vector in embed_values(self.rel, &self.model, &self.waiting, Reuse::InSession) {
             self.vectors.push(&vector);
         }
         self.waiting.clear();

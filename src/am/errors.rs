@@ -129,9 +129,3 @@ pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
     };
     Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{name}\" is not a leann index")).raise()
 }
-
-/// The user may not read the table behind an index.
-pub fn raise_no_select(table: &str) -> ! {
-    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for table {table}"))
-        .raise()
-}

@@ -2,7 +2,7 @@
 
 use super::errors;
 use crate::error::OrRaise;
-use crate::model::{self, Loaded};
+use crate::model::{self, Loaded, Reuse};
 use crate::pg::{Access, PageGuard, Rel, WalRecord, expression};
 use crate::sql::embedding::Embedding;
 use leann_page::{Meta, NO_PAGE, PageError, ParamsPage, SketchForm};
@@ -65,8 +65,8 @@ impl Index {
 }
 
 /// Embeddings of values of the index expression of `rel`, in order: dense ones are taken as they are, deferred ones
-/// embedded in one go, through the cache.
-pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f32]>> {
+/// embedded in one go.
+pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding], reuse: Reuse) -> Vec<Rc<[f32]>> {
     for value in values {
         match &value.0 {
             Value::Dense(vector) if vector.len() != model.dim() => {
@@ -78,8 +78,8 @@ pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f
             _ => {}
         }
     }
-    let mut passages = embed_role(model, values, Role::Passage);
-    let mut queries = embed_role(model, values, Role::Query);
+    let mut passages = embed_role(model, values, Role::Passage, reuse);
+    let mut queries = embed_role(model, values, Role::Query, reuse);
     values
         .iter()
         .filter_map(|value| match &value.0 {
@@ -91,7 +91,12 @@ pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f
 }
 
 /// The embeddings of those values that are deferred in this role.
-fn embed_role(model: &Loaded, values: &[Embedding], wanted: Role) -> impl Iterator<Item = Rc<[f32]>> + use<> {
+fn embed_role(
+    model: &Loaded,
+    values: &[Embedding],
+    wanted: Role,
+    reuse: Reuse,
+) -> impl Iterator<Item = Rc<[f32]>> + use<> {
     let texts: Vec<&str> = values
         .iter()
         .filter_map(|value| match &value.0 {
@@ -99,7 +104,7 @@ fn embed_role(model: &Loaded, values: &[Embedding], wanted: Role) -> impl Iterat
             _ => None,
         })
         .collect();
-    if texts.is_empty() { Vec::new() } else { model.embed(wanted, &texts).or_raise() }.into_iter()
+    if texts.is_empty() { Vec::new() } else { model.embed(wanted, &texts, reuse).or_raise() }.into_iter()
 }
 
 /// Reads block 0.

@@ -4,6 +4,7 @@ use super::errors;
 use super::hubs::{self, PLACE_BEAM};
 use super::index::{Index, corrupted, embed_values};
 use super::split;
+use crate::model::Reuse;
 use crate::pg::{Access, PageGuard, Rel, WalRecord, interrupts};
 use crate::sql::embedding::Embedding;
 use leann_graph::{HubMetric, HubWalk, NodePageRef};
@@ -27,7 +28,7 @@ const NOT_MUCH_FARTHER: f32 = 1.6;
 
 /// Inserts one row, whose embedding is computed before any lock is taken.
 pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding) {
-    let embedding = embed_values(index.rel, &index.model(), &[value]).swap_remove(0);
+    let embedding = embed_values(index.rel, &index.model(), &[value], Reuse::InSession).swap_remove(0);
     let node = NewNode { pointer, sketch: index.sketch(&embedding) };
     let target = index.place_target(&embedding);
     for _ in 0..ATTEMPTS {

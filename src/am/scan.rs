@@ -70,7 +70,8 @@ pub unsafe extern "C-unwind" fn amrescan(
         state.stage = if key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 {
             Stage::AnyOrder(Sweep::new(index))
         } else {
-            Stage::Ordered(Box::new(start(index, key)))
+            let table = Rel::from_raw((*scan).heapRelation);
+            Stage::Ordered(Box::new(start(index, table, key)))
         };
     }
 }
@@ -79,7 +80,7 @@ pub unsafe extern "C-unwind" fn amrescan(
 ///
 /// # Safety
 /// `key` is an order-by key that the server made for a scan of `rel`, and not NULL.
-unsafe fn start(rel: Rel, key: &pg_sys::ScanKeyData) -> OrderedScan {
+unsafe fn start(rel: Rel, table: Rel, key: &pg_sys::ScanKeyData) -> OrderedScan {
     let index = Index::open(rel);
     if !index.serves_default_model() {
         errors::raise_default_model(&rel.name(), &index.meta.model, &crate::model::default_name());
@@ -91,7 +92,7 @@ unsafe fn start(rel: Rel, key: &pg_sys::ScanKeyData) -> OrderedScan {
         let subtype = if key.sk_subtype == pg_sys::InvalidOid { embedding } else { key.sk_subtype };
         operators::query_from_datum(key.sk_argument, subtype, embedding, index.meta.dim as usize)
     };
-    OrderedScan::start(index, query.or_raise())
+    OrderedScan::start(index, table, query.or_raise())
 }
 
 #[pgrx::pg_guard]
@@ -114,8 +115,12 @@ pub unsafe extern "C-unwind" fn amgettuple(
             }
             Stage::AnyOrder(sweep) => sweep.next(Rel::from_raw((*scan).heapRelation)),
             Stage::Ordered(ordered) => {
+                let isolated = ordered.is_isolated();
+                if let Some(other) = state.reader.take_if(|reader| reader.is_isolated() != isolated) {
+                    other.close();
+                }
                 if state.reader.is_none() {
-                    state.reader = Some(open_reader(scan));
+                    state.reader = Some(open_reader(scan, isolated));
                 }
                 state.reader.as_mut().and_then(|reader| ordered.next(reader))
             }
@@ -139,7 +144,7 @@ pub unsafe extern "C-unwind" fn amgettuple(
 
 /// # Safety
 /// `scan` is a live scan whose table and snapshot are set.
-unsafe fn open_reader(scan: pg_sys::IndexScanDesc) -> RowReader {
+unsafe fn open_reader(scan: pg_sys::IndexScanDesc, isolated: bool) -> RowReader {
     // SAFETY: the executor keeps relations and snapshot until the scan ends. What the reader allocates must live as
     // long as the scan, so it goes where the scan's state is.
     unsafe {
@@ -147,7 +152,7 @@ unsafe fn open_reader(scan: pg_sys::IndexScanDesc) -> RowReader {
         let former = pg_sys::MemoryContextSwitchTo(context);
         let table = Rel::from_raw((*scan).heapRelation);
         let index = Rel::from_raw((*scan).indexRelation);
-        let reader = RowReader::open(table, index, (*scan).xs_snapshot);
+        let reader = RowReader::open(table, index, (*scan).xs_snapshot, isolated);
         pg_sys::MemoryContextSwitchTo(former);
         reader.unwrap_or_else(|| {
             errors::raise_internal("a leann index is read with an MVCC snapshot only".to_string())

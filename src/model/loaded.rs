@@ -17,11 +17,12 @@ use leann_value::Role;
 use pgrx::prelude::*;
 
 use super::cache::Key;
-use super::{CACHE, COUNTERS, interrupts, shared};
+use super::{CACHE, COUNTERS, Reuse, interrupts, shared};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::interrupts::with_signals_blocked;
 use crate::pg::memory;
+use crate::pg::rights::Asker;
 
 /// A model ready for use. Holding one keeps the session with that very model.
 pub struct Loaded {
@@ -127,13 +128,22 @@ impl Loaded {
         self.model.fingerprint()
     }
 
-    /// What names this text's embedding.
+    /// What names this text's embedding for whoever asks now.
     pub fn key(&self, role: Role, text: &str) -> Key {
-        Key::new(&self.fingerprint(), role, text)
+        Key::new(Asker::now(), &self.fingerprint(), role, text)
     }
 
-    /// Embeds texts, in their order, each of unit length. What the cache has is not computed, nor is a text twice.
-    pub fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Rc<[f32]>>> {
+    /// Embeds texts, in their order, each of unit length.
+    pub fn embed(&self, role: Role, texts: &[&str], reuse: Reuse) -> Result<Vec<Rc<[f32]>>> {
+        if reuse == Reuse::Nowhere {
+            let vectors = self.compute(role, texts)?;
+            return Ok(vectors.chunks_exact(self.dim()).map(Rc::from).collect());
+        }
+        self.embed_missing(role, texts, reuse == Reuse::Everywhere)
+    }
+
+    /// What a cache has is not computed, nor is a text twice.
+    fn embed_missing(&self, role: Role, texts: &[&str], share: bool) -> Result<Vec<Rc<[f32]>>> {
         let keys: Vec<Key> = texts.iter().map(|text| self.key(role, text)).collect();
         let mut found: HashMap<Key, Rc<[f32]>> = HashMap::new();
         let mut missing: Vec<(Key, &str)> = Vec::new();
@@ -161,7 +171,9 @@ impl Loaded {
             let misses: Vec<&str> = missing.iter().map(|(_, text)| *text).collect();
             let vectors = self.compute(role, &misses)?;
             for ((key, _), vector) in missing.iter().zip(vectors.chunks_exact(self.dim())) {
-                shared::put(key, vector);
+                if share {
+                    shared::put(key, vector);
+                }
                 found.insert(*key, keep(*key, vector));
             }
         }

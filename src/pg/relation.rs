@@ -63,7 +63,7 @@ impl Rel {
         unsafe { (*(*self.0).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as std::ffi::c_char }
     }
 
-    /// The owner of the relation, as whom its index expression is evaluated.
+    /// The owner of the relation.
     pub fn owner(self) -> pg_sys::Oid {
         // SAFETY: an open relation has its pg_class row.
         unsafe { (*(*self.0).rd_rel).relowner }

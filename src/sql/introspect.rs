@@ -4,29 +4,36 @@ use super::Text;
 use crate::am::errors;
 use crate::am::{check, index};
 use crate::pg::buffer::BODY_BYTES;
+use crate::pg::function::{self, Own};
 use crate::pg::relation::OpenIndex;
-use crate::pg::{Access, PageGuard, interrupts};
+use crate::pg::{Access, PageGuard, interrupts, rights};
 use crate::stats;
 use leann_page::{HubPage, NodePage, PageKind, SketchForm, kind};
 use pgrx::prelude::*;
 
 /// Opens an index of this access method for a user who may read its table.
 pub fn open(oid: pg_sys::Oid) -> OpenIndex {
-    let Some(open) = OpenIndex::open(oid) else { errors::raise_no_leann_index(oid) };
-    // SAFETY: both relations are open, so they have their pg_class rows.
-    let (ours, allowed) = unsafe {
-        let raw = open.index().raw();
-        let ours = (*(*raw).rd_rel).relam == pg_sys::get_index_am_oid(c"leann".as_ptr(), true);
-        let user = pg_sys::GetUserId();
-        let allowed = pg_sys::pg_class_aclcheck(open.table().oid(), user, pg_sys::ACL_SELECT as _)
-            == pg_sys::AclResult::ACLCHECK_OK;
-        (ours, allowed)
-    };
-    if !ours {
+    open_with(oid, |_, table| rights::require_select(table))
+}
+
+/// Opens an index of this access method for a user who owns it, as amcheck does.
+fn open_to_check(oid: pg_sys::Oid) -> OpenIndex {
+    open_with(oid, rights::require_maintenance)
+}
+
+/// Opens an index once the user's rights to it and its table have been looked at: without them nothing is locked.
+fn open_with(oid: pg_sys::Oid, require: fn(pg_sys::Oid, pg_sys::Oid)) -> OpenIndex {
+    // SAFETY: takes any oid.
+    let table = unsafe { pg_sys::IndexGetRelation(oid, true) };
+    if table == pg_sys::InvalidOid {
         errors::raise_no_leann_index(oid);
     }
-    if !allowed {
-        errors::raise_no_select(&open.table().name());
+    require(oid, table);
+    let Some(open) = OpenIndex::open(oid) else { errors::raise_no_leann_index(oid) };
+    // SAFETY: an open index names the handler of its access method.
+    let handler = unsafe { (*open.index().raw()).rd_amhandler };
+    if !function::is(handler, Own::Handler) {
+        errors::raise_no_leann_index(oid);
     }
     open
 }
@@ -170,7 +177,7 @@ fn last_scan() -> TableIterator<
 
 #[pg_extern(sql = false)]
 fn check_index(index_oid: pg_sys::Oid) -> TableIterator<'static, (name!(block, i64), name!(fault, String))> {
-    let open = open(index_oid);
+    let open = open_to_check(index_oid);
     let faults = check::check(open.index(), open.table());
     TableIterator::new(
         faults.into_iter().map(|fault| (i64::from(fault.block), fault.what)).collect::<Vec<_>>(),

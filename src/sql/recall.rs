@@ -3,9 +3,12 @@
 //! Each query runs through the index as any client's would, under the session's settings, and its rows are compared
 //! with the nearest rows of the whole table, which is embedded once for all queries, in batches. That pass costs as
 //! much as building the index does.
+//!
+//! The table is read, and the functions of the index run, with the caller's rights, so that row security holds; or with those
+//! of the table's owner where the caller has them, so that a superuser does not run with his own rights what others wrote.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::rc::Rc;
 
 use leann_page::HeapPointer;
@@ -21,6 +24,8 @@ use crate::error::{Error, OrRaise, Result};
 use crate::model;
 use crate::pg::only_index::OnlyIndex;
 use crate::pg::relation::OpenIndex;
+use crate::pg::rights::AsOwner;
+use crate::pg::settings::LocalSettings;
 use crate::pg::spi::{self, Statement};
 use crate::pg::{deparse, interrupts};
 use crate::stats;
@@ -65,7 +70,9 @@ fn leann_recall(
     // NULLs have no nearest rows, and no line in the result.
     let queries: Vec<String> =
         queries.iter().flatten().map(|query| super::utf8(query).into_owned()).collect();
-    let (found, truth) = measure(&introspect::open(index), &queries, k).or_raise();
+    let open = introspect::open(index);
+    let _owner = AsOwner::if_allowed(open.table().owner());
+    let (found, truth) = measure(&open, &queries, k).or_raise();
     let lines: Vec<_> = queries
         .into_iter()
         .zip(found)
@@ -116,7 +123,7 @@ impl StatementTexts {
 /// Runs every query through the index, under the session's settings but for those that would choose another plan.
 fn scan_all(open: &OpenIndex, text: &StatementTexts, queries: &[String], k: i32) -> Result<Vec<Found>> {
     let _planner = OnlyIndex::of_table(open.table().oid(), open.index().oid());
-    let _settings = Settings::set(&[(c"enable_seqscan", c"off"), (c"enable_bitmapscan", c"off")]);
+    let _settings = LocalSettings::set(&[(c"enable_seqscan", c"off"), (c"enable_bitmapscan", c"off")]);
     let limited = [&*text.nearest, format!(" LIMIT {k}").as_bytes()].concat();
     let limited = CString::new(limited).expect("the server's strings have no null character");
     let statement = Statement::prepare(&limited, &[pg_sys::TEXTOID]);
@@ -228,42 +235,4 @@ fn share_found(found: &[HeapPointer], truth: &[Near], k: usize) -> Option<f64> {
     let truth: HashSet<HeapPointer> = truth.iter().map(|near| near.row).collect();
     let hits = found.iter().filter(|row| truth.contains(row)).count();
     (wanted > 0).then(|| hits.min(wanted) as f64 / wanted as f64)
-}
-
-/// Settings of the planner for the time of this value.
-struct Settings {
-    level: i32,
-}
-
-impl Settings {
-    fn set(settings: &[(&CStr, &CStr)]) -> Settings {
-        // SAFETY: what SET LOCAL does in a function with a SET clause, with constants.
-        let level = unsafe { pg_sys::NewGUCNestLevel() };
-        for (name, value) in settings {
-            // SAFETY: as above.
-            unsafe {
-                pg_sys::set_config_option(
-                    name.as_ptr(),
-                    value.as_ptr(),
-                    pg_sys::GucContext::PGC_USERSET,
-                    pg_sys::GucSource::PGC_S_SESSION,
-                    pg_sys::GucAction::GUC_ACTION_SAVE,
-                    true,
-                    0,
-                    false,
-                )
-            };
-        }
-        Settings { level }
-    }
-}
-
-impl Drop for Settings {
-    fn drop(&mut self) {
-        // After an ERROR the end of the transaction puts the settings back.
-        if !std::thread::panicking() {
-            // SAFETY: the level is the one that `set` opened.
-            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
-        }
-    }
 }
