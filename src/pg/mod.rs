@@ -17,8 +17,9 @@ pub mod relation;
 pub mod rows;
 pub mod shmem;
 pub mod spill;
+pub mod statistics;
 pub mod wal;
 
-pub use buffer::{Access, PageGuard};
+pub use buffer::{Access, PageGuard, Strategy};
 pub use relation::Rel;
 pub use wal::WalRecord;
