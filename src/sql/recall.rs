@@ -18,6 +18,7 @@ use pgrx::spi::{SpiClient, SpiCursor, SpiTupleTable, quote_literal};
 
 use super::embedding::{self, Embedding};
 use super::operators::{require_same_dimensions, squared_distance};
+use crate::am::state;
 use crate::error::{Error, OrRaise, Result};
 use crate::model;
 
@@ -83,6 +84,7 @@ fn measure(index: pg_sys::Oid, queries: &[String], k: i32) -> Result<(Vec<Found>
     if !(1..=MAX_K).contains(&k) {
         return Err(Error::invalid(format!("k must be between 1 and {MAX_K}, not {k}")));
     }
+    state::must_be_readable(index);
     // One connection, and in a transaction that has written nothing one snapshot, for all queries.
     Spi::connect(|client| {
         let target = Target::of(client, index)?;
