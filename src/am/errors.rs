@@ -105,6 +105,16 @@ pub fn raise_text_column(table: &str, column: &str) -> ! {
     .raise()
 }
 
+/// CREATE INDEX on a table of another access method.
+pub fn raise_not_a_heap(index: &str, table: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("index \"{index}\" cannot be made: table \"{table}\" is not stored as a heap"),
+    )
+    .detail("leann indexes tables of the access method heap only.")
+    .raise()
+}
+
 /// CREATE INDEX with `store = float16` on a model of very many dimensions.
 pub fn raise_too_large_to_store(index: &str, model: &str, dim: usize) -> ! {
     Error::new(

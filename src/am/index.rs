@@ -8,6 +8,7 @@ use crate::sql::embedding::Embedding;
 use leann_page::{Meta, NO_PAGE, PageError, ParamsPage, SketchForm};
 use leann_sketch::Sketcher;
 use leann_value::{Role, Value};
+use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -16,6 +17,8 @@ pub struct Index {
     pub rel: Rel,
     pub meta: Meta,
     pub sketcher: Rc<Sketcher>,
+    /// That of the scan which reads the index, null otherwise: every page that is read must serve it.
+    pub snapshot: pg_sys::Snapshot,
 }
 
 impl Index {
@@ -23,7 +26,12 @@ impl Index {
     pub fn open(rel: Rel) -> Index {
         let meta = read_meta(rel);
         let sketcher = sketcher(rel, &meta);
-        Index { rel, meta, sketcher }
+        Index { rel, meta, sketcher, snapshot: std::ptr::null_mut() }
+    }
+
+    /// Blocks that are in use: what a scan may have to read. Free pages count only until they are used again.
+    pub fn blocks_in_use(&self) -> u32 {
+        self.rel.blocks().saturating_sub(self.meta.free_pages).max(1)
     }
 
     /// Bytes of one node's sketch.
@@ -47,6 +55,14 @@ impl Index {
         sketch
     }
 
+    /// The leading directions of what a sketch says of its row.
+    pub fn place_of_sketch(&self, sketch: &[u8]) -> Vec<f32> {
+        let mut decoded = vec![0.0; self.sketcher.directions()];
+        self.sketcher.decode(sketch, &mut decoded);
+        decoded.truncate(self.meta.centre_len as usize);
+        decoded
+    }
+
     /// The leading directions of a row's projection: what hub centres are compared with.
     pub fn place_target(&self, embedding: &[f32]) -> Vec<f32> {
         let mut projected = vec![0.0; self.sketcher.directions()];
@@ -55,9 +71,9 @@ impl Index {
         projected
     }
 
-    /// Whether the query's model is the index's: the one its expression names, else the session's default.
-    pub fn serves_default_model(&self) -> bool {
-        match expression::definition(self.rel) {
+    /// Whether the query's model is the index's: the one its expression names (`definition`), else the session's default.
+    pub fn serves_default_model(&self, definition: &expression::Definition) -> bool {
+        match definition {
             expression::Definition::Model(_) => true,
             expression::Definition::Default => model::default_name() == self.meta.model,
         }

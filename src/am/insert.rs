@@ -5,7 +5,7 @@ use super::hubs::{self, PLACE_BEAM};
 use super::index::{Index, corrupted, embed_values};
 use super::split;
 use crate::model::Reuse;
-use crate::pg::{Access, PageGuard, Rel, WalRecord, interrupts};
+use crate::pg::{Access, PageGuard, WalRecord, interrupts};
 use crate::sql::embedding::Embedding;
 use leann_graph::{HubMetric, HubWalk, NodePageRef};
 use leann_page::{HeapPointer, NodePage, NodePageMut, PageKind, kind};
@@ -27,7 +27,7 @@ const ALTERNATIVES: usize = 3;
 const NOT_MUCH_FARTHER: f32 = 1.6;
 
 /// Inserts one row, whose embedding is computed before any lock is taken.
-pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding) {
+pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
     let embedding = embed_values(index.rel, &index.model(), &[value], Reuse::InSession).swap_remove(0);
     let node = NewNode { pointer, sketch: index.sketch(&embedding) };
     let target = index.place_target(&embedding);
@@ -42,7 +42,7 @@ pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding)
             Appended::Moved => {}
             Appended::Full => {
                 if near.any(|page| matches!(append(index, page, &node), Appended::Done))
-                    || split::split_page(index, table, nearest, &node)
+                    || split::split_page(index, nearest, &node)
                 {
                     return;
                 }
@@ -92,11 +92,17 @@ fn append(index: &Index, page: NodePageRef, node: &NewNode) -> Appended {
 
 /// Locks a node page exclusively, if it still is the one that was meant.
 pub fn lock_node_page(index: &Index, page: NodePageRef) -> Option<PageGuard> {
+    read_node_page(index, page, Access::Exclusive)
+}
+
+/// Reads and locks a node page, if it still is the one that its hub spoke of.
+pub fn read_node_page(index: &Index, page: NodePageRef, access: Access) -> Option<PageGuard> {
     let rel = index.rel;
     if page.block == 0 || page.block >= rel.blocks() {
         errors::raise_corrupted(&rel.name(), page.block, "a hub names a block beyond the end of the index");
     }
-    let guard = PageGuard::read(rel, page.block, Access::Exclusive);
+    let guard = PageGuard::read(rel, page.block, access);
+    guard.must_serve(rel, index.snapshot);
     match kind(guard.body()) {
         Ok(PageKind::Node) => {}
         Ok(_) => return None,

@@ -7,19 +7,19 @@
 
 use super::errors;
 use super::hubs::{self, SEARCH_BEAM};
-use super::index::{Index, corrupted, embed_values};
-use super::insert::parse_nodes;
+use super::index::{Index, embed_values};
+use super::insert::{parse_nodes, read_node_page};
 use crate::guc::{self, IterativeScan};
 use crate::model::known::Distances;
 use crate::model::{self, Key, Loaded, Reuse};
 use crate::pg::rights::Asker;
 use crate::pg::rows::RowReader;
-use crate::pg::{Access, PageGuard, Rel, interrupts};
+use crate::pg::{Access, Rel, interrupts};
 use crate::sql::embedding::Embedding;
 use crate::sql::operators;
 use crate::stats::{self, ScanStats};
 use leann_graph::{HubMetric, HubWalk, NodePageRef, Rerank, RerankOptions, Step};
-use leann_page::{HeapPointer, PageKind, kind};
+use leann_page::HeapPointer;
 use leann_sketch::{Estimate, SketchQuery};
 use leann_value::Value;
 use std::collections::HashMap;
@@ -88,7 +88,7 @@ impl OrderedScan {
             max_recompute: guc::max_recompute(),
             relaxed: guc::iterative_scan() == IterativeScan::RelaxedOrder,
             ef: guc::ef_search(),
-            patience: guc::patience(index.rel.blocks()),
+            patience: guc::patience(index.blocks_in_use()),
         });
         stats.walk_ms += milliseconds(begin);
         stats::publish(&stats);
@@ -148,24 +148,8 @@ impl OrderedScan {
 
     /// False if the page is no longer the one that its hub spoke of.
     fn score_page(&mut self, page: NodePageRef) -> bool {
-        let rel = self.index.rel;
-        if page.block == 0 || page.block >= rel.blocks() {
-            super::errors::raise_corrupted(
-                &rel.name(),
-                page.block,
-                "a hub names a block beyond the end of the index",
-            );
-        }
-        let guard = PageGuard::read(rel, page.block, Access::Share);
-        match kind(guard.body()) {
-            Ok(PageKind::Node) => {}
-            Ok(_) => return false,
-            Err(fault) => corrupted(rel, page.block, fault),
-        }
+        let Some(guard) = read_node_page(&self.index, page, Access::Share) else { return false };
         let nodes = parse_nodes(&self.index, &guard);
-        if nodes.generation() != page.generation {
-            return false;
-        }
         self.estimates.clear();
         self.sketch_query.score_above(self.rerank.floor(), nodes.sketches(), &mut self.estimates);
         let scored =

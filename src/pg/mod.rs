@@ -25,8 +25,9 @@ pub mod settings;
 pub mod shmem;
 pub mod spi;
 pub mod spill;
+pub mod statistics;
 pub mod wal;
 
-pub use buffer::{Access, PageGuard};
+pub use buffer::{Access, PageGuard, Strategy};
 pub use relation::Rel;
 pub use wal::WalRecord;

@@ -92,6 +92,12 @@ unsafe fn first_storage_in_transaction(rel: pg_sys::Relation) -> bool {
     unsafe { (*rel).rd_firstRelfilelocatorSubid != NO_SUBTRANSACTION }
 }
 
+/// Whether no relation has this oid: it may have been dropped since it was looked up.
+pub fn is_gone(oid: pg_sys::Oid) -> bool {
+    // SAFETY: takes any oid.
+    unsafe { pg_sys::get_rel_relkind(oid) == 0 }
+}
+
 /// An index opened by an SQL function, with its table, closed when dropped (locks stay to the end of the transaction).
 pub struct OpenIndex {
     index: pg_sys::Relation,

@@ -20,6 +20,7 @@ use super::embedding::{self, Embedding};
 use super::operators::{Strategy, require_same_dimensions, squared_distance};
 use super::{Text, introspect};
 use crate::am::build::heap_pointer;
+use crate::am::state;
 use crate::error::{Error, OrRaise, Result};
 use crate::model;
 use crate::pg::only_index::OnlyIndex;
@@ -86,6 +87,9 @@ fn leann_recall(
 }
 
 fn measure(open: &OpenIndex, queries: &[String], k: i32) -> Result<(Vec<Found>, Vec<Vec<Near>>)> {
+    if let Some(obstacle) = state::obstacle(open.index(), open.table()) {
+        obstacle.raise();
+    }
     // One connection, and the snapshot of the statement around it for all queries.
     spi::connected(|| {
         let text = StatementTexts::of(open)?;
