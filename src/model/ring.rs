@@ -179,23 +179,22 @@ mod tests {
     #[test]
     fn what_is_in_use_does_not_die_of_age() {
         let mut ring = Ring::over(vec![0u64; 50_000]).unwrap();
-        let (mut found, mut put_again) = (0, 0);
+        let (mut missed, mut put_again) = (0, 0);
         ring.put(key(0), &embedding(0, 384));
         for seed in 1..5_000 {
             ring.put(key(seed), &embedding(seed, 384));
-            if seed % 20 == 0
-                && let Some(Found { embedding: hot, aging }) = ring.get(key(0))
-            {
-                assert_eq!(hot, embedding(0, 384));
-                found += 1;
+            if seed % 20 == 0 {
+                let found = ring.get(key(0));
+                missed += u32::from(found.is_none());
+                let aging = found.is_none_or(|found| found.aging);
+                put_again += u32::from(aging);
                 if aging {
-                    put_again += 1;
-                    ring.put(key(0), &hot);
+                    ring.put(key(0), &embedding(0, 384));
                 }
             }
         }
-        // All of 249 look-ups, but for chance: a bucket may be full of younger entries.
-        assert!(found > 230, "{found}");
+        // The arena is gone round 20 times. Now and then a bucket fills with younger entries.
+        assert!(missed <= 4, "{missed}");
         assert!((20..60).contains(&put_again), "{put_again}: about twice in each turn of the arena");
     }
 
