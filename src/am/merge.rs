@@ -1,11 +1,11 @@
-//! Emptying sparse node pages into near ones, and the entry hubs of what is left (am/README.md, "VACUUM"): so that an index
-//! whose content comes and goes holds no more pages than its rows need, and a search reads no more.
+//! Emptying sparse node pages into near ones (am/README.md, "VACUUM"), so that an index whose content comes and goes holds no
+//! more pages than its rows need, and a search reads no more.
 
 use super::errors;
-use super::hubs::{self, to_graph, to_page};
-use super::index::{Index, change_meta, corrupted};
+use super::hubs::{self, to_graph};
+use super::index::{Index, corrupted};
 use super::insert::{parse_nodes, read_node_page};
-use super::layout::{Centre, ENTRY_HUBS};
+use super::layout::Centre;
 use super::split::{hub_page, lock_hub_page, read_centres};
 use super::vacuum::delay;
 use crate::pg::buffer::BODY_BYTES;
@@ -209,27 +209,4 @@ pub fn check_entry(index: &Index, hubs: &PageGuard, slot: u16, node_block: u32) 
         ),
         None => errors::raise_corrupted(&index.rel.name(), hubs.block(), "a node page's hub entry is free"),
     }
-}
-
-/// Entry hubs that are gone leave the list; if few are left, others take their places, spread over the chain.
-pub fn renew_entry_hubs(index: &Index) {
-    let mut all = Vec::new();
-    hubs::for_each_hub_page(index, |block, page| {
-        all.extend(page.entries().map(|(slot, _)| HubRef { page: block, slot }));
-    });
-    let there: HashSet<HubRef> = all.iter().copied().collect();
-    change_meta(index.rel, |meta| {
-        let before = meta.entry_hubs.len();
-        meta.entry_hubs.retain(|&hub| there.contains(&to_graph(hub)));
-        let mut changed = meta.entry_hubs.len() != before;
-        let wanted = ENTRY_HUBS.min(all.len());
-        for place in 0..wanted {
-            let hub = to_page(all[place * all.len() / wanted]);
-            if meta.entry_hubs.len() < wanted && !meta.entry_hubs.contains(&hub) {
-                meta.entry_hubs.push(hub);
-                changed = true;
-            }
-        }
-        changed
-    });
 }

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod merge;
 pub mod options;
 pub mod ordered;
+pub mod renew;
 pub mod scan;
 pub mod split;
 pub mod state;

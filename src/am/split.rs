@@ -30,7 +30,8 @@ pub fn split_page(index: &Index, page: NodePageRef, node: &NewNode) -> bool {
     let halves = divide(index, &old, node);
     let old_hub = to_graph(parse_nodes(index, &old).hub());
     let (new_hub, reused) = move_half(index, old, &halves, old_hub);
-    link(index, new_hub, &halves[1].centre);
+    link(index, new_hub, &halves[1].centre.values);
+    add_entry_hub(index, new_hub);
     if reused {
         change_meta(index.rel, |meta| {
             meta.free_pages = meta.free_pages.saturating_sub(1);
@@ -278,17 +279,16 @@ fn reusable(body: &[u8]) -> Option<u32> {
     }
 }
 
-/// Step 5: links between the new hub and hubs near it, in records of their own. All of them are hints.
-fn link(index: &Index, new_hub: HubRef, centre: &Centre) {
+/// Links between a hub and hubs near it, in both directions and in records of their own. All of them are hints.
+pub(super) fn link(index: &Index, hub: HubRef, centre: &[f32]) {
     let max_links = index.meta.max_links as usize;
-    let mut near = hubs::near_hubs(index, &centre.values, 2 * max_links);
-    near.retain(|(at, _)| *at != new_hub);
-    let chosen = select_links(&centre.values, &near, max_links);
+    let mut near = hubs::near_hubs(index, centre, 2 * max_links);
+    near.retain(|(at, _)| *at != hub);
+    let chosen = select_links(centre, &near, max_links);
     for &at in &chosen {
-        add_link(index, at, new_hub, &centre.values);
+        add_link(index, at, hub, centre);
     }
-    set_links(index, new_hub, &chosen);
-    add_entry_hub(index, new_hub);
+    set_links(index, hub, &chosen);
 }
 
 /// Gives the hub at `at` a link to `new_hub`, in place of its least useful one if it has no room.

@@ -4,6 +4,7 @@ use super::hubs;
 use super::index::{Index, change_meta, corrupted, read_meta};
 use super::insert::parse_nodes;
 use super::merge;
+use super::renew::renew;
 use super::split::{hub_page, lock_hub_page};
 use crate::pg::{Access, PageGuard, Rel, Strategy, WalRecord, lock};
 use leann_graph::NodePageRef;
@@ -215,7 +216,7 @@ unsafe fn run(
         if found.removed > 0 { merge::empty_sparse(&index, sparse_pages(&found)) } else { Vec::new() };
     let freed = free_empty(&index, &found, &emptied);
     if freed > 0 {
-        merge::renew_entry_hubs(&index);
+        renew(&index);
     }
     let (nodes, node_pages) = (found.nodes(), found.node_pages().count() as u32 - freed);
     let free = found.visited.iter().filter(|page| page.free).count() as u32 + freed;

@@ -62,7 +62,7 @@ def rescans_cost_nothing(session):
         for count in (100, 100, 20_000):
             # Looked at while the statement runs, after its last rescan.
             used.append(int(session.value(
-                f"SELECT max(u) FROM (SELECT CASE WHEN n = {count} THEN used() END AS u FROM generate_series(1, {count}) n CROSS JOIN LATERAL"
+                f"SELECT max(u) FROM (SELECT CASE WHEN n = {count} THEN used() END AS u FROM (SELECT generate_series(1, {count}) AS n) AS numbers CROSS JOIN LATERAL"
                 f" (SELECT id FROM docs ORDER BY embedding_of(body) <-> {query} LIMIT 1) near OFFSET 0) AS rows", 600)))
         check(f"20,000 rescans with a {name} query allocate no more than 100", used[2] - used[1] < MEGABYTE // 4, str(used))
 
