@@ -8,6 +8,7 @@
 //! transaction that made it.
 
 pub mod buffer;
+pub mod context;
 pub mod expression;
 pub mod interrupts;
 pub mod lock;

@@ -32,6 +32,8 @@ fn open(oid: pg_sys::Oid) -> OpenIndex {
 
 /// Rows below which a trained sketch is not worth a rebuild.
 const TRAIN_ADVISED_FROM: u64 = 1000;
+/// An index that was built over this share of its rows and is untrained all the same has rows that are too much alike.
+const TRAINED_ELSE: u64 = 2;
 /// Growth since training from which new directions may be worth a rebuild.
 const GROWTH_ADVISED: u64 = 20;
 
@@ -95,6 +97,7 @@ fn index_info(
         name!(bytes, i64),
         name!(bytes_per_row, Option<f64>),
         name!(rows_at_build, i64),
+        name!(truncated_rows, i64),
         name!(advice, Option<String>),
     ),
 > {
@@ -104,7 +107,10 @@ fn index_info(
     let pages = count_pages(rel);
     let bytes = i64::from(rel.blocks()) * (BODY_BYTES + crate::pg::buffer::HEADER_BYTES) as i64;
     let store = if meta.sketch_form == SketchForm::Float16 { "float16" } else { "none" };
-    let advice = if meta.sketch_form == SketchForm::Untrained && pages.nodes >= TRAIN_ADVISED_FROM {
+    let advice = if meta.sketch_form == SketchForm::Untrained
+        && pages.nodes >= TRAIN_ADVISED_FROM
+        && pages.nodes > TRAINED_ELSE * meta.rows_at_build
+    {
         Some("the sketch is untrained: REINDEX makes searches cheaper".to_string())
     } else if meta.sketch_form == SketchForm::Trained
         && pages.nodes > GROWTH_ADVISED * meta.rows_at_build.max(1)
@@ -133,6 +139,8 @@ fn index_info(
         bytes,
         (pages.nodes > 0).then(|| bytes as f64 / pages.nodes as f64),
         meta.rows_at_build as i64,
+        // Deleted rows stay counted until the next build.
+        meta.truncated_rows.min(pages.nodes) as i64,
         advice,
     ))
 }
