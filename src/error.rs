@@ -51,6 +51,21 @@ impl Error {
         self
     }
 
+    /// Adds a sentence to the detail.
+    pub fn also(mut self, sentence: impl AsRef<str>) -> Error {
+        let sentence = sentence.as_ref();
+        self.0.detail = Some(match self.0.detail.take() {
+            Some(detail) => format!("{detail} {sentence}"),
+            None => sentence.to_owned(),
+        });
+        self
+    }
+
+    /// Whether a model failed at what it was given: perhaps at one text of many.
+    pub fn is_of_a_text(&self) -> bool {
+        self.0.code == PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION
+    }
+
     /// The message and the detail in one line.
     pub fn summary(&self) -> String {
         match &self.0.detail {

@@ -1,8 +1,10 @@
 //! What the access method tells users when something is wrong, each with its SQLSTATE and a hint.
 
 use crate::error::Error;
+use pgrx::PgLogLevel;
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
 
 /// A page or chain of the index is damaged.
 pub fn raise_corrupted(index: &str, block: u32, what: &str) -> ! {
@@ -64,25 +66,31 @@ pub fn raise_fingerprint_mismatch(index: &str, model: &str) -> ! {
     .raise()
 }
 
-/// A vector of a dimension other than the model's.
 pub fn raise_wrong_dimension(index: &str, found: usize, expected: usize) -> ! {
+    wrong_dimension(index, found, expected).raise()
+}
+
+/// A vector of a dimension other than the model's.
+pub fn wrong_dimension(index: &str, found: usize, expected: usize) -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
         format!("expected a vector of {expected} dimensions, not {found}"),
     )
     .detail(format!("The model of index \"{index}\" makes vectors of {expected} dimensions."))
     .hint("Give a vector made by the same model, or the text itself.")
-    .raise()
+}
+
+pub fn raise_model_mismatch(index: &str, model: &str, other: &str) -> ! {
+    model_mismatch(index, model, other).raise()
 }
 
 /// A value or query that names a model other than the index's.
-pub fn raise_model_mismatch(index: &str, model: &str, other: &str) -> ! {
+pub fn model_mismatch(index: &str, model: &str, other: &str) -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         format!("index \"{index}\" is of model \"{model}\", not \"{other}\""),
     )
     .hint("Distances between embeddings of different models mean nothing; name the same model on both sides.")
-    .raise()
 }
 
 /// The session's default model is not the one that was the default when the index was made.
@@ -93,6 +101,16 @@ pub fn raise_default_model(index: &str, model: &str, default: &str) -> ! {
     )
     .hint(format!("SET leann.default_model = '{model}', or rebuild the index with the new default."))
     .raise()
+}
+
+/// A build met texts that are longer than the model reads.
+pub fn notice_truncated(index: &str, cut: usize, rows: usize, model: &str, tokens: usize) {
+    let message = format!(
+        "{cut} of {rows} rows of index \"{index}\" are longer than model \"{model}\" reads ({tokens} tokens); the rest of each was not embedded"
+    );
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "leann")
+        .set_hint("A search finds such a row by its beginning only. Split longer texts into several rows.")
+        .report(PgLogLevel::NOTICE);
 }
 
 /// CREATE INDEX on a text column.

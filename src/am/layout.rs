@@ -90,6 +90,8 @@ pub struct Contents<'a> {
     pub seed: u64,
     pub index_id: u64,
     pub rows_trained: usize,
+    /// Rows whose text the model cut.
+    pub truncated_rows: usize,
     /// Embeddings and heap pointers of all rows.
     pub embeddings: &'a F16Rows<'a>,
     pub pointers: &'a [HeapPointer],
@@ -135,6 +137,7 @@ impl Contents<'_> {
         writer.write(|body| self.meta(&places, &params).encode(body))?;
         self.write_params(&mut writer, &params)?;
         for page in 0..places.hub_pages {
+            crate::pg::interrupts::check();
             writer.write(|body| self.hub_page(body, &places, page))?;
         }
         for (position, page) in self.pages.iter().enumerate() {
@@ -174,6 +177,7 @@ impl Contents<'_> {
             sketch_form: sketch_form(self.sketcher),
             seed: self.seed,
             rows_trained: self.rows_trained as u32,
+            truncated_rows: self.truncated_rows as u64,
             params_first: if params.is_empty() { NO_PAGE } else { 1 },
             params_len: params.len() as u32,
             params_checksum: crc32fast::hash(params),
@@ -261,6 +265,7 @@ pub fn empty<'a>(
         seed,
         index_id,
         rows_trained: 0,
+        truncated_rows: 0,
         embeddings: &NO_ROWS,
         pointers: &[],
         pages: vec![page],

@@ -2,9 +2,12 @@
 
 pub mod build;
 pub mod check;
+pub mod collect;
 pub mod cost;
 pub mod errors;
 pub mod hubs;
+pub mod identity;
+pub mod incoming;
 pub mod index;
 pub mod insert;
 pub mod layout;

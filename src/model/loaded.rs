@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use leann_embed::{EmbedError, Library, LoadOptions, Model, ModelSpec};
+use leann_embed::{EmbedError, Embedded, Library, LoadOptions, Model, ModelSpec};
 use leann_value::Role;
 use pgrx::prelude::*;
 
@@ -128,6 +128,17 @@ impl Loaded {
         self.model.fingerprint()
     }
 
+    /// Longer texts are cut to this many tokens.
+    pub fn max_tokens(&self) -> usize {
+        self.model.max_tokens()
+    }
+
+    /// Whether the model would cut a text.
+    pub fn cuts(&self, role: Role, text: &str) -> Result<bool> {
+        // Every token is at least a byte long, and splitting takes time.
+        Ok(text.len() > self.max_tokens() && self.model.cuts(text, role)?)
+    }
+
     /// What names this text's embedding for whoever asks now.
     pub fn key(&self, role: Role, text: &str) -> Key {
         Key::new(Asker::now(), &self.fingerprint(), role, text)
@@ -181,8 +192,13 @@ impl Loaded {
         Ok(keys.iter().map(|key| found[key].clone()).collect())
     }
 
-    /// Embeds texts into one row-major matrix, past the cache: for a build, which meets each row once.
-    pub fn compute(&self, role: Role, texts: &[&str]) -> Result<Vec<f32>> {
+    /// Embeds texts into one row-major matrix, past the cache.
+    fn compute(&self, role: Role, texts: &[&str]) -> Result<Vec<f32>> {
+        Ok(self.compute_texts(role, texts)?.vectors)
+    }
+
+    /// The same, and which texts were cut: for a build, which meets each row once.
+    pub fn compute_texts(&self, role: Role, texts: &[&str]) -> Result<Embedded> {
         let begin = Instant::now();
         let result =
             interrupts::interruptible(guc::threads(), is_stopped, |job| self.model.embed(texts, role, job));
@@ -194,10 +210,10 @@ impl Loaded {
                 Role::Passage => counters.recomputes += texts.len() as u64,
             }
             counters.batches += embedded.batches as u64;
-            counters.truncated += embedded.truncated as u64;
+            counters.truncated += embedded.truncated() as u64;
             counters.model_ms += begin.elapsed().as_secs_f64() * 1e3;
         });
-        Ok(embedded.vectors)
+        Ok(embedded)
     }
 }
 

@@ -8,6 +8,7 @@
 //! transaction that made it.
 
 pub mod buffer;
+pub mod context;
 pub mod deparse;
 pub mod encoding;
 pub mod expression;

@@ -42,6 +42,8 @@ fn open_with(oid: pg_sys::Oid, require: fn(pg_sys::Oid, pg_sys::Oid)) -> OpenInd
 
 /// Rows below which a trained sketch is not worth a rebuild.
 const TRAIN_ADVISED_FROM: u64 = 1000;
+/// An index that was built over this share of its rows and is untrained all the same has rows that are too much alike.
+const TRAINED_ELSE: u64 = 2;
 /// Growth since training from which new directions may be worth a rebuild.
 const GROWTH_ADVISED: u64 = 20;
 /// An index of so many times the blocks that its rows need is worth a rebuild, if that saves so many blocks.
@@ -52,7 +54,10 @@ const GROWN_FILL: f64 = 0.7;
 
 /// What an administrator may want to do about the index.
 fn advice(meta: &Meta, pages: &Pages, blocks: u32) -> Option<&'static str> {
-    if meta.sketch_form == SketchForm::Untrained && pages.nodes >= TRAIN_ADVISED_FROM {
+    if meta.sketch_form == SketchForm::Untrained
+        && pages.nodes >= TRAIN_ADVISED_FROM
+        && pages.nodes > TRAINED_ELSE * meta.rows_at_build
+    {
         return Some("the sketch is untrained: REINDEX makes searches cheaper");
     }
     if meta.sketch_form == SketchForm::Trained && pages.nodes > GROWTH_ADVISED * meta.rows_at_build.max(1) {
@@ -158,6 +163,7 @@ fn index_info(
         name!(bytes, Option<i64>),
         name!(bytes_per_row, Option<f64>),
         name!(rows_at_build, Option<i64>),
+        name!(truncated_rows, Option<i64>),
         name!(advice, Option<String>),
     ),
 > {
@@ -188,6 +194,8 @@ fn index_info(
             bytes,
             bytes.zip(nodes).map(|(bytes, nodes)| bytes as f64 / nodes as f64),
             meta.map(|meta| meta.rows_at_build as i64),
+            // Deleted rows stay counted until the next build.
+            meta.zip(pages).map(|(meta, pages)| meta.truncated_rows.min(pages.nodes) as i64),
             advice,
         )
     }))

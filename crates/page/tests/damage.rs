@@ -46,6 +46,7 @@ fn meta_page() -> Vec<u8> {
         sketch_form: SketchForm::Trained,
         seed: 1,
         rows_trained: 300,
+        truncated_rows: 0,
         params_first: 1,
         params_len: 2000,
         params_checksum: 3,

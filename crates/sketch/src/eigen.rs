@@ -6,9 +6,28 @@
 //! The vectors are of 32 bits, which is more than is kept of them. The work grows with the third power of the dimension, seconds at
 //! 2,048: so it can be stopped, within some ten milliseconds.
 
-/// The caller wanted no result any more.
+/// Why there is no result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Stopped;
+pub(crate) enum Unfinished {
+    /// The caller wanted none any more.
+    Stopped,
+    /// The system refused memory.
+    NoMemory,
+}
+
+/// An empty list with room for `count` values, if the system grants it.
+pub(crate) fn with_room<T>(count: usize) -> Result<Vec<T>, Unfinished> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(count).map_err(|_| Unfinished::NoMemory)?;
+    Ok(list)
+}
+
+/// `count` times `value`.
+pub(crate) fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, Unfinished> {
+    let mut list = with_room(count)?;
+    list.resize(count, value);
+    Ok(list)
+}
 
 /// The largest eigenvalues first, and to each its vector: row by row, of unit length.
 pub(crate) struct Eigen {
@@ -24,7 +43,11 @@ const ROTATIONS_AT_ONCE: usize = 1 << 14;
 const COLUMNS_AT_ONCE: usize = 64;
 
 /// Decomposes `matrix`, symmetric with `n` rows of `n` values. What is not finite, or does not converge, is left out.
-pub(crate) fn symmetric(mut matrix: Vec<f64>, n: usize, stop: &dyn Fn() -> bool) -> Result<Eigen, Stopped> {
+pub(crate) fn symmetric(
+    mut matrix: Vec<f64>,
+    n: usize,
+    stop: &dyn Fn() -> bool,
+) -> Result<Eigen, Unfinished> {
     assert_eq!(matrix.len(), n * n);
     let scale = matrix.iter().fold(0f64, |most, value| most.max(value.abs()));
     if n == 0 || scale == 0.0 || !scale.is_finite() {
@@ -38,10 +61,9 @@ pub(crate) fn symmetric(mut matrix: Vec<f64>, n: usize, stop: &dyn Fn() -> bool)
     let converged = tridiagonal.diagonalise(&mut vectors, stop)?;
     let mut order: Vec<usize> = (0..converged).filter(|&i| tridiagonal.diagonal[i].is_finite()).collect();
     order.sort_by(|a, b| tridiagonal.diagonal[*b].total_cmp(&tridiagonal.diagonal[*a]));
-    Ok(Eigen {
-        values: order.iter().map(|&i| tridiagonal.diagonal[i] * scale).collect(),
-        vectors: order.iter().flat_map(|&i| &vectors[i * n..(i + 1) * n]).copied().collect(),
-    })
+    let mut sorted = with_room(order.len() * n)?;
+    order.iter().for_each(|&i| sorted.extend_from_slice(&vectors[i * n..(i + 1) * n]));
+    Ok(Eigen { values: order.iter().map(|&i| tridiagonal.diagonal[i] * scale).collect(), vectors: sorted })
 }
 
 struct Tridiagonal {
@@ -54,12 +76,12 @@ struct Tridiagonal {
 
 /// Reflects row by row, until only the diagonal and its neighbours are left. The vectors of the reflections stay in the rows of the
 /// matrix, right of the diagonal.
-fn reduce(matrix: &mut [f64], n: usize, stop: &dyn Fn() -> bool) -> Result<Tridiagonal, Stopped> {
+fn reduce(matrix: &mut [f64], n: usize, stop: &dyn Fn() -> bool) -> Result<Tridiagonal, Unfinished> {
     let (mut beside, mut halves) = (vec![0.0; n], vec![0.0; n]);
     let mut w = vec![0.0; n];
     for k in 0..n.saturating_sub(1) {
         if stop() {
-            return Err(Stopped);
+            return Err(Unfinished::Stopped);
         }
         let (done, rest) = matrix.split_at_mut((k + 1) * n);
         let v = &mut done[k * n + k + 1..];
@@ -94,12 +116,12 @@ fn transformation(
     halves: &[f64],
     n: usize,
     stop: &dyn Fn() -> bool,
-) -> Result<Vec<f32>, Stopped> {
-    let mut product = vec![0f32; n * n];
+) -> Result<Vec<f32>, Unfinished> {
+    let mut product = filled(0f32, n * n)?;
     (0..n).for_each(|i| product[i * n + i] = 1.0);
     for k in (0..n.saturating_sub(1)).rev().filter(|&k| halves[k] > 0.0) {
         if stop() {
-            return Err(Stopped);
+            return Err(Unfinished::Stopped);
         }
         // Vectors of the length of the square root of two: numbers of 32 bits then neither grow nor vanish.
         let scale = halves[k].sqrt();
@@ -122,7 +144,7 @@ struct Rotation {
 impl Tridiagonal {
     /// Until nothing is left beside the diagonal; `vectors` is turned along. Gives the number of eigenvalues that converged: all of
     /// them, but for numbers that nobody has met.
-    fn diagonalise(&mut self, vectors: &mut [f32], stop: &dyn Fn() -> bool) -> Result<usize, Stopped> {
+    fn diagonalise(&mut self, vectors: &mut [f32], stop: &dyn Fn() -> bool) -> Result<usize, Unfinished> {
         let n = self.diagonal.len();
         let (mut shifted, mut largest) = (0.0, 0f64);
         let mut rotations = Vec::new();
@@ -197,10 +219,10 @@ fn apply(
     vectors: &mut [f32],
     n: usize,
     stop: &dyn Fn() -> bool,
-) -> Result<(), Stopped> {
+) -> Result<(), Unfinished> {
     for first in (0..n).step_by(COLUMNS_AT_ONCE) {
         if stop() {
-            return Err(Stopped);
+            return Err(Unfinished::Stopped);
         }
         let columns = first..(first + COLUMNS_AT_ONCE).min(n);
         for &Rotation { row, sine, cosine } in &*rotations {
@@ -319,7 +341,7 @@ mod tests {
                 asked.set(asked.get() + 1);
                 asked.get() >= at
             };
-            assert_eq!(symmetric(matrix.clone(), 200, &stop).err(), Some(Stopped));
+            assert_eq!(symmetric(matrix.clone(), 200, &stop).err(), Some(Unfinished::Stopped));
             assert_eq!(asked.get(), at);
         }
     }

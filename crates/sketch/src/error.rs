@@ -16,6 +16,9 @@ pub enum SketchError {
     /// The caller's `stop` answered true.
     #[error("stopped by the caller")]
     Stopped,
+    /// The system refused memory for the training.
+    #[error("out of memory")]
+    NoMemory,
     /// Bytes given to `from_bytes` are not the parameters of a sketcher; the text says what is wrong with them.
     #[error("damaged sketch parameters: {0}")]
     Damaged(&'static str),

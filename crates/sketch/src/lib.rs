@@ -78,7 +78,7 @@ impl Sketcher {
     ///
     /// # Errors
     ///
-    /// [`SketchError::Stopped`]; the others if sample or options are out of range.
+    /// [`SketchError::Stopped`], [`SketchError::NoMemory`]; the others if sample or options are out of range.
     pub fn train(
         sample: &[f32],
         dim: usize,

@@ -1,8 +1,8 @@
 //! Principal directions of a sample, and how much variance a *new* row has along them.
 
-use nalgebra::{DMatrix, DMatrixView};
+use nalgebra::{DMatrixView, DMatrixViewMut, Dyn, MatrixView};
 
-use crate::eigen::{self, Stopped};
+use crate::eigen::{self, Unfinished, filled, with_room};
 
 /// Below this many rows per dimension the sample's own variances mislead (too large along the leading directions, too small along
 /// the last), and variances are cross-validated instead.
@@ -26,7 +26,7 @@ pub(crate) fn principal(
     dim: usize,
     limit: usize,
     stop: &dyn Fn() -> bool,
-) -> Result<Principal, Stopped> {
+) -> Result<Principal, Unfinished> {
     let mut found = eigen(rows, dim, limit, stop)?;
     let count = rows.len() / dim;
     if count < ROWS_PER_DIM * dim {
@@ -37,7 +37,7 @@ pub(crate) fn principal(
 }
 
 /// Eigenvectors of the covariance, by way of whichever Gram matrix is smaller.
-fn eigen(rows: &[f32], dim: usize, limit: usize, stop: &dyn Fn() -> bool) -> Result<Principal, Stopped> {
+fn eigen(rows: &[f32], dim: usize, limit: usize, stop: &dyn Fn() -> bool) -> Result<Principal, Unfinished> {
     let count = rows.len() / dim;
     let wide = count < dim;
     let size = if wide { count } else { dim };
@@ -45,7 +45,8 @@ fn eigen(rows: &[f32], dim: usize, limit: usize, stop: &dyn Fn() -> bool) -> Res
     let found = eigen::symmetric(gram, size, stop)?;
     // What is below this is rounding error, and its direction is arbitrary.
     let floor = found.values.first().map_or(0.0, |largest| largest.max(0.0) * 1e-6);
-    let mut principal = Principal { basis: Vec::new(), variances: Vec::new() };
+    let mut principal =
+        Principal { basis: with_room(limit.min(found.values.len()) * dim)?, variances: Vec::new() };
     for (value, vector) in found.values.iter().zip(found.vectors.chunks_exact(size)).take(limit) {
         if *value <= floor {
             break;
@@ -59,34 +60,41 @@ fn eigen(rows: &[f32], dim: usize, limit: usize, stop: &dyn Fn() -> bool) -> Res
     Ok(principal)
 }
 
-/// The sum of the rows' outer products. Some rows at a time, because their transpose is a copy.
-fn covariance(rows: &[f32], dim: usize, stop: &dyn Fn() -> bool) -> Result<Vec<f64>, Stopped> {
-    let mut sum = vec![0f64; dim * dim];
-    let mut product = DMatrix::zeros(dim, dim);
+/// The sum of the rows' outer products. Some rows at a time, so that it can be stopped.
+fn covariance(rows: &[f32], dim: usize, stop: &dyn Fn() -> bool) -> Result<Vec<f64>, Unfinished> {
+    let mut sum = filled(0f64, dim * dim)?;
+    let mut product = filled(0f32, dim * dim)?;
     for some in rows.chunks(ROWS_AT_ONCE * dim) {
         if stop() {
-            return Err(Stopped);
+            return Err(Unfinished::Stopped);
         }
         // nalgebra stores columns one after the other, so that each row of the sample is a column here.
-        let some = DMatrixView::from_slice(some, dim, some.len() / dim);
-        product.gemm(1.0, &some, &some.transpose(), 0.0);
-        sum.iter_mut().zip(product.as_slice()).for_each(|(sum, value)| *sum += f64::from(*value));
+        let columns = DMatrixView::from_slice(some, dim, some.len() / dim);
+        DMatrixViewMut::from_slice(&mut product, dim, dim).gemm(1.0, &columns, &transposed(some, dim), 0.0);
+        sum.iter_mut().zip(&product).for_each(|(sum, value)| *sum += f64::from(*value));
     }
     mirror(&mut sum, dim);
     Ok(sum)
 }
 
 /// The rows' inner products.
-fn products(rows: &[f32], dim: usize, stop: &dyn Fn() -> bool) -> Result<Vec<f64>, Stopped> {
+fn products(rows: &[f32], dim: usize, stop: &dyn Fn() -> bool) -> Result<Vec<f64>, Unfinished> {
     if stop() {
-        return Err(Stopped);
+        return Err(Unfinished::Stopped);
     }
     let count = rows.len() / dim;
     let sample = DMatrixView::from_slice(rows, dim, count);
-    let product: DMatrix<f32> = sample.transpose() * sample;
-    let mut product: Vec<f64> = product.as_slice().iter().map(|value| f64::from(*value)).collect();
-    mirror(&mut product, count);
-    Ok(product)
+    let mut product = filled(0f32, count * count)?;
+    DMatrixViewMut::from_slice(&mut product, count, count).gemm(1.0, &transposed(rows, dim), &sample, 0.0);
+    let mut wide = with_room(count * count)?;
+    wide.extend(product.iter().map(|value| f64::from(*value)));
+    mirror(&mut wide, count);
+    Ok(wide)
+}
+
+/// The rows as rows of a matrix, without a copy.
+fn transposed(rows: &[f32], dim: usize) -> MatrixView<'_, f32, Dyn, Dyn, Dyn, Dyn> {
+    MatrixView::from_slice_with_strides_generic(rows, Dyn(rows.len() / dim), Dyn(dim), Dyn(dim), Dyn(1))
 }
 
 /// Makes a matrix exactly symmetric that is so but for rounding.
@@ -115,12 +123,14 @@ fn cross_validated(
     dim: usize,
     limit: usize,
     stop: &dyn Fn() -> bool,
-) -> Result<Vec<f64>, Stopped> {
+) -> Result<Vec<f64>, Unfinished> {
     let count = rows.len() / dim;
     let mut sums: Vec<(f64, usize)> = Vec::new();
     for fold in 0..(VALIDATION_ROWS * FOLDS).div_ceil(count).min(FOLDS) {
         let (from, to) = (count * fold / FOLDS * dim, count * (fold + 1) / FOLDS * dim);
-        let others = [&rows[..from], &rows[to..]].concat();
+        let mut others = with_room(rows.len() - (to - from))?;
+        others.extend_from_slice(&rows[..from]);
+        others.extend_from_slice(&rows[to..]);
         let found = eigen(&others, dim, limit, stop)?;
         sums.resize(sums.len().max(found.variances.len()), (0.0, 0));
         for (direction, (sum, seen)) in found.basis.chunks_exact(dim).zip(&mut sums) {

@@ -2,7 +2,7 @@
 
 use crate::allot::allot;
 use crate::code::Norm;
-use crate::eigen::Stopped;
+use crate::eigen::{Unfinished, with_room};
 use crate::error::SketchError;
 use crate::linear::dot;
 use crate::log_byte::LogByte;
@@ -62,7 +62,10 @@ pub(crate) fn train(
     if distinct(sample, dim) < MIN_TRAINING_ROWS {
         return Ok(None);
     }
-    fit(sample, dim, options, stop).map_err(|Stopped| SketchError::Stopped)
+    fit(sample, dim, options, stop).map_err(|reason| match reason {
+        Unfinished::Stopped => SketchError::Stopped,
+        Unfinished::NoMemory => SketchError::NoMemory,
+    })
 }
 
 fn fit(
@@ -70,15 +73,17 @@ fn fit(
     dim: usize,
     options: &TrainOptions,
     stop: &dyn Fn() -> bool,
-) -> Result<Option<Trained>, Stopped> {
+) -> Result<Option<Trained>, Unfinished> {
     let count = sample.len() / dim;
     let order = Random::new(options.seed).permutation(count);
     let held_out = (count / 10).clamp(16, MAX_HELD_OUT);
     let fit = (count - held_out).min(fit_rows(dim));
-    let gather = |rows: &[usize]| -> Vec<f32> {
-        rows.iter().flat_map(|row| &sample[row * dim..(row + 1) * dim]).copied().collect()
+    let gather = |rows: &[usize]| -> Result<Vec<f32>, Unfinished> {
+        let mut gathered = with_room(rows.len() * dim)?;
+        rows.iter().for_each(|row| gathered.extend_from_slice(&sample[row * dim..(row + 1) * dim]));
+        Ok(gathered)
     };
-    let mut fit_rows = gather(&order[held_out..held_out + fit]);
+    let mut fit_rows = gather(&order[held_out..held_out + fit])?;
     let (mean, mean_step) = quantised_mean(&fit_rows, dim);
     for row in fit_rows.chunks_exact_mut(dim) {
         row.iter_mut().zip(&mean).for_each(|(value, mean)| *value -= f32::from(*mean) * mean_step);
@@ -93,7 +98,7 @@ fn fit(
     let Some(parameters) = quantise(&principal, mean, mean_step, options.sketch_bytes) else {
         return Ok(None);
     };
-    calibrate(parameters, &gather(&order[..held_out]), stop)
+    calibrate(parameters, &gather(&order[..held_out])?, stop)
 }
 
 fn check(sample: &[f32], dim: usize, options: &TrainOptions) -> Result<(), SketchError> {
@@ -193,11 +198,11 @@ fn calibrate(
     mut parameters: Parameters,
     rows: &[f32],
     stop: &dyn Fn() -> bool,
-) -> Result<Option<Trained>, Stopped> {
+) -> Result<Option<Trained>, Unfinished> {
     let Ok(provisional) = Trained::new(parameters.clone()) else { return Ok(None) };
     let remainders: Vec<(f32, f32)> = rows
         .chunks_exact(parameters.dim)
-        .map(|row| if stop() { Err(Stopped) } else { Ok(remainder(&provisional, row)) })
+        .map(|row| if stop() { Err(Unfinished::Stopped) } else { Ok(remainder(&provisional, row)) })
         .collect::<Result<_, _>>()?;
     set_errors(&mut parameters.norm, &remainders);
     let Ok(trained) = Trained::new(parameters.clone()) else { return Ok(None) };
@@ -240,12 +245,16 @@ fn set_errors(norm: &mut Norm, remainders: &[(f32, f32)]) {
 }
 
 /// The mean of ((estimate - truth) / error)^2 over pairs of rows, one of them taken as the query.
-fn mean_square_in_errors(trained: &Trained, rows: &[f32], stop: &dyn Fn() -> bool) -> Result<f32, Stopped> {
+fn mean_square_in_errors(
+    trained: &Trained,
+    rows: &[f32],
+    stop: &dyn Fn() -> bool,
+) -> Result<f32, Unfinished> {
     let (dim, size) = (trained.parameters().dim, trained.code().sketch_bytes());
     let mut sketches = vec![0; rows.len() / dim * size];
     for (row, sketch) in rows.chunks_exact(dim).zip(sketches.chunks_exact_mut(size)) {
         if stop() {
-            return Err(Stopped);
+            return Err(Unfinished::Stopped);
         }
         let mut coordinates = vec![0.0; trained.code().directions()];
         trained.project(row, &mut coordinates);
@@ -254,7 +263,7 @@ fn mean_square_in_errors(trained: &Trained, rows: &[f32], stop: &dyn Fn() -> boo
     let (mut sum, mut pairs, mut estimates) = (0f64, 0usize, Vec::new());
     for (index, query) in rows.chunks_exact(dim).enumerate().take(CALIBRATION_QUERIES) {
         if stop() {
-            return Err(Stopped);
+            return Err(Unfinished::Stopped);
         }
         estimates.clear();
         trained.query(query).score(&sketches, &mut estimates);

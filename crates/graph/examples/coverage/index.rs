@@ -112,7 +112,7 @@ impl<'a> Index<'a> {
             let node_page = NodePageRef { block: page as u32, generation: 1 };
             self.hubs.push(Hub { at: HubRef { page: 0, slot: 0 }, node_page, centre, spread, links });
         }
-        let entries = entry_hubs(&flat, d, self.shape.entries);
+        let entries = entry_hubs(&flat, d, self.shape.entries).unwrap_or_default();
         self.hubs.entries = entries.into_iter().map(|hub| self.hubs.place(hub as usize)).collect();
     }
 
