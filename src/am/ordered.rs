@@ -5,6 +5,7 @@ use super::errors;
 use super::hubs::{self, SEARCH_BEAM};
 use super::index::{Index, corrupted, embed_values};
 use super::insert::parse_nodes;
+use crate::error::OrRaise;
 use crate::guc::{self, IterativeScan};
 use crate::model::known::Distances;
 use crate::model::{self, Key, Loaded};
@@ -12,7 +13,7 @@ use crate::pg::rows::RowReader;
 use crate::pg::{Access, PageGuard, interrupts};
 use crate::sql::embedding::Embedding;
 use crate::sql::operators;
-use crate::stats::{self, ScanStats};
+use crate::stats::{Published, ScanStats};
 use leann_graph::{HubMetric, HubWalk, NodePageRef, Rerank, RerankOptions, Step};
 use leann_page::{HeapPointer, PageKind, kind};
 use leann_sketch::{Estimate, SketchQuery};
@@ -34,6 +35,7 @@ pub struct OrderedScan {
     rerank: Rerank<HeapPointer>,
     batch: usize,
     stats: ScanStats,
+    published: Published,
     /// Reused for the estimates of one page.
     estimates: Vec<Estimate>,
     /// Only where the index stores embeddings.
@@ -66,7 +68,7 @@ impl OrderedScan {
         let model = index.model();
         let before = model::counters();
         let query = embed_values(index.rel, &model, &[query]).swap_remove(0);
-        let mut stats = ScanStats::default();
+        let mut stats = ScanStats { scans: 1, ..ScanStats::default() };
         stats.add_model_time(&before, &model::counters());
         let begin = Instant::now();
         let sketch_query = index.sketcher.query(&query);
@@ -81,7 +83,8 @@ impl OrderedScan {
             patience: guc::patience(index.rel.blocks()),
         });
         stats.walk_ms += milliseconds(begin);
-        stats::publish(&stats);
+        let mut published = Published::default();
+        published.update(&stats);
         OrderedScan {
             stored: index.sketcher.is_exact().then(|| Stored::new(&query)),
             walk: HubWalk::new(target, HubMetric::Search, SEARCH_BEAM),
@@ -92,6 +95,7 @@ impl OrderedScan {
             sketch_query,
             rerank,
             stats,
+            published,
             estimates: Vec::new(),
         }
     }
@@ -112,7 +116,7 @@ impl OrderedScan {
             }
         };
         self.stats.late = self.rerank.late();
-        stats::publish(&self.stats);
+        self.published.update(&self.stats);
         next
     }
 
@@ -208,7 +212,9 @@ impl OrderedScan {
     fn give_recomputed(&mut self, pointers: &[HeapPointer], values: &[Embedding]) {
         let before = model::counters();
         let embeddings = embed_values(self.index.rel, &self.model, values);
-        self.stats.add_model_work(&before, &model::counters());
+        let after = model::counters();
+        self.stats.add_model_work(&before, &after);
+        model::guard::recomputed(after.recomputes - before.recomputes).or_raise();
         for (&pointer, embedding) in pointers.iter().zip(embeddings) {
             let squared = operators::squared_distance(&self.query, &embedding);
             self.rerank.give(pointer, operators::similarity(squared) as f32);

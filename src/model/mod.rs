@@ -4,12 +4,14 @@
 //! embeddings come from the same model even if the model's folder is replaced meanwhile.
 
 mod cache;
+pub mod guard;
 mod interrupts;
 pub mod known;
 mod listing;
 mod loaded;
 mod ring;
 pub mod shared;
+pub mod statement;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -19,7 +19,7 @@ use pgrx::spi::{SpiClient, SpiCursor, SpiTupleTable, quote_literal};
 use super::embedding::{self, Embedding};
 use super::operators::{require_same_dimensions, squared_distance};
 use crate::error::{Error, OrRaise, Result};
-use crate::model;
+use crate::{model, stats};
 
 /// Most rows that can be asked for each query.
 const MAX_K: i32 = 10_000;
@@ -129,13 +129,15 @@ fn scan(client: &SpiClient, target: &Target, query: &str, k: i32) -> Result<Foun
     let select = format!("SELECT ctid::text FROM ONLY {table} {predicate} ORDER BY {distance} LIMIT {k}");
     require_index_scan(&select)?;
     model::clear_cache();
+    let _uncounted = model::guard::Exempt::now();
+    let before = stats::so_far();
     let _cold = model::shared::PassedOver::now();
     let mut rows = Vec::new();
     for row in client.select(select.as_str(), None, &[])? {
         rows.extend(row[1].value::<String>()?);
     }
-    let figures = client.select("SELECT recomputes, pages FROM leann.last_scan()", Some(1), &[])?.first();
-    Ok(Found { rows, recomputes: figures.get(1)?.unwrap_or(0), pages: figures.get(2)?.unwrap_or(0) })
+    let figures = stats::so_far().since(&before);
+    Ok(Found { rows, recomputes: figures.recomputes as i64, pages: figures.pages as i64 })
 }
 
 /// An error unless the planner answers the query from the index. EXPLAIN counts as a statement that may write, which
