@@ -40,6 +40,7 @@ static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.6);
 static EXPECTED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10);
 static MAX_RECOMPUTE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RECOMPUTE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(4);
+static MAX_EMBEDDED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static ITERATIVE_SCAN: GucSetting<IterativeScan> =
     GucSetting::<IterativeScan>::new(IterativeScan::StrictOrder);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4096);
@@ -81,6 +82,11 @@ pub fn expected_rows() -> usize {
 /// Most recomputes of one scan; 0 is no cap.
 pub fn max_recompute() -> usize {
     MAX_RECOMPUTE.get() as usize
+}
+
+/// Most texts that a statement may embed by computing distances outside an index; 0 is no limit.
+pub fn max_embedded_rows() -> u64 {
+    MAX_EMBEDDED_ROWS.get() as u64
 }
 
 /// Rows recomputed together in a scan.
@@ -222,6 +228,16 @@ fn search_settings() {
         c"Sets the most rows that one index scan recomputes.",
         c"Rows beyond it follow in the order of their estimated distances. 0 sets no limit.",
         &MAX_RECOMPUTE,
+        0,
+        i32::MAX,
+        Userset,
+        none,
+    );
+    GucRegistry::define_int_guc(
+        c"leann.max_embedded_rows",
+        c"Sets how many texts a statement may send through a model to compute distances outside an index.",
+        c"A statement that needs more is stopped, for its plan embeds a whole table. 0 sets no limit.",
+        &MAX_EMBEDDED_ROWS,
         0,
         i32::MAX,
         Userset,

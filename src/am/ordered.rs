@@ -9,6 +9,7 @@ use super::errors;
 use super::hubs::{self, SEARCH_BEAM};
 use super::index::{Index, embed_values};
 use super::insert::{parse_nodes, read_node_page};
+use crate::error::OrRaise;
 use crate::guc::{self, IterativeScan};
 use crate::model::known::Distances;
 use crate::model::{self, Key, Loaded, Reuse};
@@ -17,7 +18,7 @@ use crate::pg::rows::RowReader;
 use crate::pg::{Access, Rel, interrupts};
 use crate::sql::embedding::Embedding;
 use crate::sql::operators;
-use crate::stats::{self, ScanStats};
+use crate::stats::{Published, ScanStats};
 use leann_graph::{HubMetric, HubWalk, NodePageRef, Rerank, RerankOptions, Step};
 use leann_page::HeapPointer;
 use leann_sketch::{Estimate, SketchQuery};
@@ -39,6 +40,7 @@ pub struct OrderedScan {
     rerank: Rerank<HeapPointer>,
     batch: usize,
     stats: ScanStats,
+    published: Published,
     /// Reused for the estimates of one page.
     estimates: Vec<Estimate>,
     /// Whether the user may not read the whole table.
@@ -76,7 +78,7 @@ impl OrderedScan {
         let model = index.model();
         let before = model::counters();
         let query = embed_values(index.rel, &model, &[query], Reuse::Everywhere).swap_remove(0);
-        let mut stats = ScanStats::default();
+        let mut stats = ScanStats { scans: 1, ..ScanStats::default() };
         stats.add_model_time(&before, &model::counters());
         let begin = Instant::now();
         let sketch_query = index.sketcher.query(&query);
@@ -91,7 +93,8 @@ impl OrderedScan {
             patience: guc::patience(index.blocks_in_use()),
         });
         stats.walk_ms += milliseconds(begin);
-        stats::publish(&stats);
+        let mut published = Published::default();
+        published.update(&stats);
         OrderedScan {
             isolated: !Asker::now().reads_whole(table),
             returned: Returned::new(&query),
@@ -103,6 +106,7 @@ impl OrderedScan {
             sketch_query,
             rerank,
             stats,
+            published,
             estimates: Vec::new(),
         }
     }
@@ -127,7 +131,7 @@ impl OrderedScan {
             }
         };
         self.stats.late = self.rerank.late();
-        stats::publish(&self.stats);
+        self.published.update(&self.stats);
         next
     }
 
@@ -209,7 +213,9 @@ impl OrderedScan {
     fn give_recomputed(&mut self, pointers: &[HeapPointer], values: &[Embedding]) {
         let before = model::counters();
         let embeddings = embed_values(self.index.rel, &self.model, values, self.reuse());
-        self.stats.add_model_work(&before, &model::counters());
+        let after = model::counters();
+        self.stats.add_model_work(&before, &after);
+        model::guard::recomputed(after.recomputes - before.recomputes).or_raise();
         for ((&pointer, value), embedding) in pointers.iter().zip(values).zip(embeddings) {
             let squared = operators::squared_distance(&self.query, &embedding);
             if let Value::Deferred { text, role, .. } = &value.0 {

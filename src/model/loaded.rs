@@ -204,6 +204,7 @@ impl Loaded {
             interrupts::interruptible(guc::threads(), is_stopped, |job| self.model.embed(texts, role, job));
         memory::give_back();
         let embedded = result.map_err(Error::from)?;
+        super::statement::embedded(texts.len());
         count(|counters| {
             match role {
                 Role::Query => counters.queries += texts.len() as u64,

@@ -4,6 +4,7 @@
 //! embeddings come from the same model even if the model's folder is replaced meanwhile.
 
 mod cache;
+pub mod guard;
 mod interrupts;
 pub mod known;
 mod listing;
@@ -11,6 +12,7 @@ mod loaded;
 mod reuse;
 mod ring;
 pub mod shared;
+pub mod statement;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

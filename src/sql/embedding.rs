@@ -19,6 +19,7 @@ use pgrx::prelude::*;
 use super::{Numbers, Text};
 use crate::error::{Error, OrRaise, Result};
 use crate::model;
+use crate::model::guard::{self, Work};
 
 /// A value of the SQL type `leann.embedding`, as the functions of this extension take and return it.
 #[derive(Clone, Debug, PartialEq)]
@@ -201,7 +202,7 @@ fn embedding_typanalyze(_statistics: pgrx::datum::Internal) -> bool {
 /// The cast to `real[]`, which computes the vector.
 #[pg_extern(sql = false)]
 fn embedding_to_reals(value: Embedding) -> Vec<f32> {
-    value.vector(&model::default_name()).or_raise().to_vec()
+    guard::outside_index(Work::Cast, || value.vector(&model::default_name())).or_raise().to_vec()
 }
 
 #[pg_extern(sql = false)]

@@ -206,6 +206,7 @@ fn index_info(
 fn last_scan() -> TableIterator<
     'static,
     (
+        name!(scans, i64),
         name!(pages, i64),
         name!(nodes, i64),
         name!(candidates, i64),
@@ -213,12 +214,14 @@ fn last_scan() -> TableIterator<
         name!(cache_hits, i64),
         name!(batches, i64),
         name!(late, i64),
+        name!(embedded, i64),
         name!(model_ms, f64),
         name!(walk_ms, f64),
     ),
 > {
     let scan = stats::last_scan();
     TableIterator::once((
+        scan.scans as i64,
         scan.pages as i64,
         scan.nodes as i64,
         scan.candidates as i64,
@@ -226,6 +229,7 @@ fn last_scan() -> TableIterator<
         scan.cache_hits as i64,
         scan.batches as i64,
         scan.late as i64,
+        stats::embedded() as i64,
         scan.model_ms,
         scan.walk_ms,
     ))

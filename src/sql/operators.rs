@@ -14,6 +14,7 @@ use pgrx::prelude::*;
 use super::embedding::Embedding;
 use super::{Numbers, Text};
 use crate::error::{Error, OrRaise, Result};
+use crate::model::guard::{self, Work};
 use crate::model::{self, known};
 use leann_value::{Role, Value};
 
@@ -135,6 +136,10 @@ fn dimensions(a: &Embedding) -> Result<usize> {
 
 /// The distance of any two values.
 fn distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
+    guard::outside_index(Work::Distance, || computed_distance(strategy, a, b))
+}
+
+fn computed_distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
     let model = common_model(a, b)?;
     if let Some(squared) = known_distance(&model, a, b)? {
         return Ok(strategy.distance(squared));
