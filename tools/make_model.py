@@ -102,8 +102,6 @@ def build_onnx(archive, folder, source, known):
     digest = downloads.sha256(scratch)
     if digest != known.onnx:
         raise SystemExit(f"{scratch}: sha256 is {digest}, not {known.onnx}: are the versions those of requirements.txt?")
-    # Whole seconds, which survive archives: the receipt of the mapped form compares them.
-    os.utime(scratch, times=(int(scratch.stat().st_mtime),) * 2)
     scratch.replace(source)
     print(f"{source}: written")
 

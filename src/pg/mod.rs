@@ -9,6 +9,7 @@
 
 pub mod buffer;
 pub mod expression;
+pub mod files;
 pub mod interrupts;
 pub mod lock;
 pub mod memory;
