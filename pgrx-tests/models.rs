@@ -98,7 +98,7 @@ mod tests {
                      ) x USING (n) WHERE e IS DISTINCT FROM leann.embed(body)";
         assert_eq!(one::<i64>(wrong), Some(0));
         assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed_all('{}'::text[]) e"), Some(0));
-        assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed(NULL::text[]) e"), Some(0));
+        assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed_all(NULL::text[]) e"), Some(0));
         assert_eq!(
             one::<i64>("SELECT count(*) FROM leann.embed_all('{NULL,NULL}'::text[]) e WHERE e IS NULL"),
             Some(2)

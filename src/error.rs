@@ -66,6 +66,11 @@ impl Error {
         self.0.code == PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION
     }
 
+    fn maybe_hint(mut self, hint: Option<String>) -> Error {
+        self.0.hint = hint;
+        self
+    }
+
     /// The message and the detail in one line.
     pub fn summary(&self) -> String {
         match &self.0.detail {
@@ -207,6 +212,15 @@ impl From<EmbedError> for Error {
             }
             error @ EmbedError::Threads { .. } => {
                 Error::new(ERRCODE_INSUFFICIENT_RESOURCES, error.to_string()).hint("Lower leann.threads.")
+            }
+            EmbedError::Store { folder, reason, full } => {
+                let code = if full { ERRCODE_DISK_FULL } else { ERRCODE_IO_ERROR };
+                Error::new(code, "the server cannot keep a copy of the model's files")
+                    .detail(reason)
+                    .maybe_hint(for_superusers(format!(
+                        "Models are mapped from a copy in \"{}\", which needs as much room as their weights.",
+                        folder.display()
+                    )))
             }
             EmbedError::Stopped => Error::new(ERRCODE_QUERY_CANCELED, "embedding was stopped"),
             EmbedError::Tokenizer { model, reason } => {

@@ -8,7 +8,7 @@ use super::layout::{self, Centre, Contents, ENTRY_HUBS, MAX_LINKS, NewPage, bulk
 use super::options::{Options, Store};
 use crate::error::OrRaise;
 use crate::guc;
-use crate::model::{self, Loaded, Reuse};
+use crate::model::{self, Loaded};
 use crate::pg::progress::{self, Phase};
 use crate::pg::spill::Vectors;
 use crate::pg::{Rel, expression, interrupts, memory, wal};

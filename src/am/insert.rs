@@ -51,7 +51,8 @@ fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     let say = || incoming::say_inserting(&index.rel.name(), &value);
     let context = ErrorContext::new(&say);
     let before = model::counters();
-    let embedding = embed_values(index.rel, &model, std::slice::from_ref(&value), Reuse::InSession).swap_remove(0);
+    let embedding =
+        embed_values(index.rel, &model, std::slice::from_ref(&value), Reuse::InSession).swap_remove(0);
     let after = model::counters();
     let cut = match &value.0 {
         Value::Dense(_) => false,

@@ -13,6 +13,7 @@ pub mod deparse;
 pub mod encoding;
 pub mod expression;
 pub mod extension;
+pub mod files;
 pub mod function;
 pub mod interrupts;
 pub mod lock;

@@ -22,12 +22,7 @@ fn open_to_check(oid: pg_sys::Oid) -> OpenIndex {
 
 /// Opens an index once the user's rights to it and its table have been looked at: without them nothing is locked.
 fn open_with(oid: pg_sys::Oid, require: fn(pg_sys::Oid, pg_sys::Oid)) -> OpenIndex {
-    // SAFETY: takes any oid.
-    let table = unsafe { pg_sys::IndexGetRelation(oid, true) };
-    if table == pg_sys::InvalidOid {
-        errors::raise_no_leann_index(oid);
-    }
-    require(oid, table);
+    require(oid, table_of(oid));
     if let Some(obstacle) = state::of_partitioned(oid) {
         obstacle.raise();
     }
@@ -38,6 +33,16 @@ fn open_with(oid: pg_sys::Oid, require: fn(pg_sys::Oid, pg_sys::Oid)) -> OpenInd
         errors::raise_no_leann_index(oid);
     }
     open
+}
+
+/// The table of an index; an error for what is none.
+fn table_of(index: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: takes any oid.
+    let table = unsafe { pg_sys::IndexGetRelation(index, true) };
+    if table == pg_sys::InvalidOid {
+        errors::raise_no_leann_index(index);
+    }
+    table
 }
 
 /// Rows below which a trained sketch is not worth a rebuild.
@@ -122,8 +127,7 @@ fn describe(index_oid: pg_sys::Oid) -> Option<Info> {
     if relation::is_gone(index_oid) {
         return None;
     }
-    // SAFETY: takes any oid.
-    rights::require_select(unsafe { pg_sys::IndexGetRelation(index_oid, true) });
+    rights::require_select(table_of(index_oid));
     if let Some(obstacle) = state::of_partitioned(index_oid) {
         return Some(Info { advice: Some(obstacle.advice()), ..Info::default() });
     }

@@ -27,7 +27,7 @@ def threads():
     with tiny_cluster() as cluster, cluster.session() as session:
         session.run("CREATE ROLE visitor; GRANT CREATE ON SCHEMA public TO visitor; SET leann.max_threads = 2; SET ROLE visitor; SET leann.threads = 32")
         session.run("SELECT leann.embed('loads the model')")
-        count = most_threads(session, f"SELECT count(*) FROM leann.embed({TEXTS.format(4000)})")
+        count = most_threads(session, f"SELECT count(*) FROM leann.embed_all({TEXTS.format(4000)})")
         check("leann.embed keeps to leann.max_threads", 2 <= count <= 3, f"{count} threads, the backend's own included")
         session.run("CREATE TABLE docs (body text); INSERT INTO docs SELECT 'text ' || n || repeat(' and more words', 20) FROM generate_series(1, 4000) n")
         count = most_threads(session, "CREATE INDEX ON docs USING leann (embedding_of(body))")
@@ -36,7 +36,7 @@ def threads():
         count = most_threads(session, "SELECT count(*) FROM (SELECT 1 FROM docs ORDER BY embedding_of(body) <-> 'words' LIMIT 2000) AS near")
         check("so does a search", 2 <= count <= 3, f"{count} threads")
         session.run("RESET ROLE; SET leann.max_threads = 6; SET ROLE visitor; SELECT leann.clear_cache()")
-        count = most_threads(session, f"SELECT count(*) FROM leann.embed({TEXTS.format(8000)})")
+        count = most_threads(session, f"SELECT count(*) FROM leann.embed_all({TEXTS.format(8000)})")
         check("a larger maximum allows more", 4 <= count <= 7, f"{count} threads")
 
 

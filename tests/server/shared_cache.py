@@ -24,7 +24,7 @@ def hits_of(session):
     """How many of fifty texts the server's cache has for this session."""
     forget(session)
     before = caches(session)["server"]
-    vectors = session.value(f"SELECT md5(array_agg(v ORDER BY n)::text) FROM leann.embed({TEXTS}) WITH ORDINALITY AS e(v, n)")
+    vectors = session.value(f"SELECT md5(array_agg(v ORDER BY n)::text) FROM leann.embed_all({TEXTS}) WITH ORDINALITY AS e(v, n)")
     after = caches(session)["server"]
     return after[3] - before[3], after[2] - before[2], vectors
 
@@ -37,7 +37,7 @@ def shared():
             second = hits_of(two)
             check("the second finds it all, the same to the bit", second[0] == 50 and second[2] == first[2], str((first, second)))
             check("what the session has itself is not asked of the server", caches(two)["session"][3] >= 0 and
-                  two.run(f"SELECT count(*) FROM leann.embed({TEXTS})") == ["50"] and caches(two)["server"][2] == 100,
+                  two.run(f"SELECT count(*) FROM leann.embed_all({TEXTS})") == ["50"] and caches(two)["server"][2] == 100,
                   str(caches(two)))
             one.run("CREATE ROLE reader; GRANT pg_read_all_stats TO reader; CREATE ROLE stranger")
             two.run("SET ROLE reader")
@@ -87,7 +87,7 @@ def from_loads(cluster):
         session.run("INSERT INTO loaded SELECT n, 'loaded text ' || n FROM generate_series(1, 500) n", 120)
         check("inserted rows are not kept for the server", caches(session)["server"][1] == before)
         session.run("DISCARD ALL")
-        session.run("SELECT count(*) FROM leann.embed((SELECT array_agg('loaded text ' || n) FROM generate_series(1, 50) n))")
+        session.run("SELECT count(*) FROM leann.embed_all((SELECT array_agg('loaded text ' || n) FROM generate_series(1, 50) n))")
         check("DISCARD ALL leaves the server's cache alone", caches(session)["server"][1] > before)
         vectors = "(SELECT array_agg('loaded text ' || n) FROM generate_series(1, 50) n)"
         session.run("DISCARD ALL; INSERT INTO loaded SELECT n, 'loaded text ' || n FROM generate_series(1, 50) n", 120)
@@ -111,7 +111,7 @@ def hidden_rows(cluster):
     with cluster.session(name="guesses") as session:
         before = caches(session)["server"][3]
         session.run("SET ROLE reader")
-        session.run(f"SELECT count(*) FROM leann.embed({texts})")
+        session.run(f"SELECT count(*) FROM leann.embed_all({texts})")
         check("hidden rows left nothing in the server's cache", caches(session)["server"][3] == before)
 
 
@@ -154,7 +154,7 @@ def from_many_sessions(cluster):
 
 def not_there():
     with tiny_cluster("shared_preload_libraries=leann", "leann.shared_cache_size=0") as cluster, cluster.session() as session:
-        session.run(f"SELECT count(*) FROM leann.embed({TEXTS})")
+        session.run(f"SELECT count(*) FROM leann.embed_all({TEXTS})")
         check("size 0: there is none", list(caches(session)) == ["session"])
         try:
             session.run("SET leann.shared_cache_size = '1MB'")
@@ -162,10 +162,10 @@ def not_there():
         except SqlError as error:
             check("its size is a matter of the server's start", error.sqlstate == "55P02", str(error))
     with tiny_cluster("shared_preload_libraries=leann", "leann.shared_cache_size=1kB") as cluster, cluster.session() as session:
-        session.run(f"SELECT count(*) FROM leann.embed({TEXTS})")
+        session.run(f"SELECT count(*) FROM leann.embed_all({TEXTS})")
         check("too small for anything: it does no harm", hits_of(session)[0] == 0)
     with tiny_cluster() as cluster, cluster.session() as session:
-        session.run(f"SELECT count(*) FROM leann.embed({TEXTS})")
+        session.run(f"SELECT count(*) FROM leann.embed_all({TEXTS})")
         check("not preloaded: there is none", list(caches(session)) == ["session"])
         session.run("CREATE TABLE docs (body text); CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))")
         check("and all works as before", not faults(session))
