@@ -92,7 +92,7 @@ def from_loads(cluster):
         vectors = "(SELECT array_agg('loaded text ' || n) FROM generate_series(1, 50) n)"
         session.run("DISCARD ALL; INSERT INTO loaded SELECT n, 'loaded text ' || n FROM generate_series(1, 50) n", 120)
         check("what the server has, an insert does not compute", caches(session)["session"][1] > 0 and
-              session.value(f"SELECT count(*) FROM leann.embed({vectors})") == "50" and caches(session)["session"][3] >= 50)
+              session.value(f"SELECT count(*) FROM leann.embed_all({vectors})") == "50" and caches(session)["session"][3] >= 50)
 
 
 def hidden_rows(cluster):
