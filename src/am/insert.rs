@@ -48,7 +48,9 @@ pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
 /// The row's embedding, and whether the model cut its text. Errors say which text it was.
 fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     let model = index.model();
-    let say = || incoming::say_inserting(&index.rel.name(), &value);
+    // Asked now: while an error is reported the catalogs cannot be.
+    let quote = incoming::may_quote(index.rel);
+    let say = || incoming::say_inserting(&index.rel.name(), &value, quote);
     let context = ErrorContext::new(&say);
     let before = model::counters();
     let embedding =

@@ -96,7 +96,7 @@ impl OrderedScan {
         let mut published = Published::default();
         published.update(&stats);
         OrderedScan {
-            isolated: !Asker::now().reads_whole(table),
+            isolated: !Asker::now().reads_whole(table.oid()),
             returned: Returned::new(&query),
             walk: HubWalk::new(target, HubMetric::Search, SEARCH_BEAM),
             batch: guc::recompute_batch(),

@@ -36,6 +36,12 @@ impl Rel {
         encoding::utf8_lossy(name.to_bytes()).into_owned()
     }
 
+    /// The table that an index is on.
+    pub fn table_oid(self) -> pg_sys::Oid {
+        // SAFETY: an open index has its pg_index row.
+        unsafe { (*(*self.0).rd_index).indrelid }
+    }
+
     /// Number of blocks of the main fork at this moment.
     pub fn blocks(self) -> u32 {
         self.blocks_in(pg_sys::ForkNumber::MAIN_FORKNUM)

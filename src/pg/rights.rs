@@ -1,6 +1,5 @@
 //! Who asks, what he may do with a table, and acting as its owner.
 
-use super::relation::Rel;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgList, pg_sys};
 
@@ -19,9 +18,8 @@ impl Asker {
     }
 
     /// Whether both may read every row and column of a table, be it by the parent that it is a partition of.
-    pub fn reads_whole(self, table: Rel) -> bool {
-        let may =
-            |role| reads(table.oid(), role) || ancestors(table).into_iter().any(|parent| reads(parent, role));
+    pub fn reads_whole(self, table: pg_sys::Oid) -> bool {
+        let may = |role| reads(table, role) || ancestors(table).into_iter().any(|parent| reads(parent, role));
         may(self.user) && (self.outer == self.user || may(self.outer))
     }
 }
@@ -43,17 +41,17 @@ fn has_privilege(table: pg_sys::Oid, role: pg_sys::Oid, privilege: u32) -> bool 
 }
 
 /// The partitioned tables that a table is a part of, nearest first.
-fn ancestors(table: Rel) -> Vec<pg_sys::Oid> {
+fn ancestors(table: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     unsafe extern "C-unwind" {
         fn get_partition_ancestors(table: pg_sys::Oid) -> *mut pg_sys::List;
     }
-    // SAFETY: the table is open, so it has its pg_class row. The server's function reads pg_inherits and returns a list
-    // of oids in the current memory context; its errors are caught as those of any other call are.
+    // SAFETY: both read the catalogs. The second returns a list of oids in the current memory context; its errors are
+    // caught as those of any other call are.
     unsafe {
-        if !(*(*table.raw()).rd_rel).relispartition {
+        if !pg_sys::get_rel_relispartition(table) {
             return Vec::new();
         }
-        let list = pg_guard_ffi_boundary(|| get_partition_ancestors(table.oid()));
+        let list = pg_guard_ffi_boundary(|| get_partition_ancestors(table));
         PgList::<pg_sys::Oid>::from_pg(list).iter_oid().collect()
     }
 }
