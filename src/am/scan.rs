@@ -20,7 +20,7 @@ enum Stage {
     /// Not started, or at its end.
     Idle,
     /// The query is NULL: every distance is NULL, so any order is right, and no model is needed.
-    AnyOrder(AllRows),
+    AnyOrder(Box<AllRows>),
     Ordered(Box<OrderedScan>),
 }
 
@@ -114,7 +114,7 @@ unsafe fn begin(
     let mut index = Index::open(rel);
     index.snapshot = snapshot;
     if key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 {
-        return Stage::AnyOrder(AllRows::of(index));
+        return Stage::AnyOrder(Box::new(AllRows::of(index)));
     }
     // SAFETY: by the caller's promise; the argument is a value of the key's type.
     let query = unsafe {
