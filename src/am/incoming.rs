@@ -120,14 +120,13 @@ impl Rows<'_> {
     }
 }
 
-/// For the CONTEXT of errors of an insert.
+/// For errors of an insert.
 pub fn say_inserting(index: &str, value: &Embedding) -> String {
-    match &value.0 {
-        Value::Deferred { text, .. } => {
-            format!("inserting into index \"{index}\" a row whose text begins \"{}\"", beginning(text))
-        }
-        Value::Dense(_) => format!("inserting a vector into index \"{index}\""),
-    }
+    let row = match &value.0 {
+        Value::Deferred { text, .. } => format!("a row whose text begins \"{}\"", beginning(text)),
+        Value::Dense(_) => "a vector".to_owned(),
+    };
+    format!("It was being inserted into index \"{index}\": {row}.")
 }
 
 /// Different texts, their vectors one after the other, and which of them were cut.

@@ -9,7 +9,7 @@ use crate::guc::{self, IterativeScan};
 use crate::model::known::Distances;
 use crate::model::{self, Key, Loaded};
 use crate::pg::rows::RowReader;
-use crate::pg::{Access, PageGuard, interrupts};
+use crate::pg::{Access, PageGuard, interrupts, memory};
 use crate::sql::embedding::Embedding;
 use crate::sql::operators;
 use crate::stats::{self, ScanStats};
@@ -23,6 +23,8 @@ use std::time::Instant;
 
 /// Rows whose texts are held at once, however many are needed before the next decision.
 const MOST_AT_ONCE: usize = 64;
+/// More nodes than fit on any page.
+const MOST_NODES: usize = 1024;
 
 /// One scan for one query.
 pub struct OrderedScan {
@@ -99,6 +101,9 @@ impl OrderedScan {
     /// The next row in order of distance.
     pub fn next(&mut self, reader: &mut RowReader) -> Option<HeapPointer> {
         let next = loop {
+            if !self.rerank.make_room(MOST_NODES, self.batch.max(MOST_AT_ONCE)) {
+                memory::raise_no_room("the candidates of a search");
+            }
             match self.rerank.next_step() {
                 Step::Emit(pointer, _) => {
                     if let Some(stored) = &mut self.stored {
