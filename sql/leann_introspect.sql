@@ -3,7 +3,8 @@
 CREATE FUNCTION leann.index_info(index regclass) RETURNS TABLE (
     model text, fingerprint text, dimensions integer, store text, trained boolean, rows_trained bigint,
     sketch_bytes integer, directions integer, nodes bigint, node_pages bigint, hub_pages bigint, params_pages bigint, free_pages bigint,
-    fill double precision, bytes bigint, bytes_per_row double precision, rows_at_build bigint, advice text
+    fill double precision, bytes bigint, bytes_per_row double precision, rows_at_build bigint,
+    truncated_rows bigint, advice text
 ) STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'index_info_wrapper';
 COMMENT ON FUNCTION leann.index_info(regclass) IS 'size, contents and model of a leann index, and whether a rebuild is worth it';
 

@@ -1,5 +1,6 @@
 //! `amvalidate`: whether an operator class is one that this access method can work with.
 
+use crate::pg::settings::LocalSettings;
 use pgrx::prelude::*;
 
 /// Faults of an operator class, one per row. The class over text has no members; it exists for its error message.
@@ -63,6 +64,7 @@ from class c where exists (select from pg_catalog.pg_amproc p where p.amprocfami
 
 #[pg_guard]
 pub unsafe extern "C-unwind" fn amvalidate(class: pg_sys::Oid) -> bool {
+    let _path = LocalSettings::system_first();
     let faults: Vec<String> = Spi::connect(|client| {
         let rows = client.select(FAULTS, None, &[class.into()])?;
         let mut faults = Vec::new();

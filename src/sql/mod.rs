@@ -7,19 +7,27 @@ pub mod introspect;
 pub mod operators;
 pub mod recall;
 
-use std::borrow::Cow;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{c_char, c_int};
 use std::ptr::NonNull;
 
 use pgrx::array::RawArray;
-use pgrx::callconv::{Arg, ArgAbi};
-use pgrx::datum::FromDatum;
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::{Datum, FromDatum, IntoDatum};
 use pgrx::prelude::*;
 
 use crate::error::{Error, OrRaise, Result};
+use crate::pg::encoding::representable;
+pub use crate::pg::encoding::{to_server_encoding, utf8};
 
 /// A text argument as UTF-8, whatever the database's encoding. (pgrx's `String` serves UTF-8 databases only.)
 pub struct Text(pub String);
+
+impl Text {
+    /// For a listing, which is not to fail over a character that the database's encoding lacks.
+    pub fn listed(text: String) -> Text {
+        Text(representable(text))
+    }
+}
 
 impl FromDatum for Text {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Text> {
@@ -37,53 +45,31 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Text {
     }
 }
 
+impl IntoDatum for Text {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let bytes = to_server_encoding(&self.0);
+        // SAFETY: copies so many bytes into a new value in the current context.
+        let value = unsafe { pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as c_int) };
+        Some(pg_sys::Datum::from(value))
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+// SAFETY: the datum is a varlena in the current memory context, as a function's result must be.
+unsafe impl BoxRet for Text {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: the datum is of the type that the SQL function returns.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}
+
 pgrx::impl_sql_translatable!(Text, "text");
-
-/// Text in the database's encoding as UTF-8. Raises an ERROR for bytes that are not text.
-pub fn utf8(bytes: &[u8]) -> Cow<'_, str> {
-    const UTF8: c_int = pg_sys::pg_enc::PG_UTF8 as c_int;
-    // SAFETY: a plain read of the database's encoding.
-    if unsafe { pg_sys::GetDatabaseEncoding() } == UTF8 {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => return Cow::Borrowed(text),
-            Err(_) => not_text().raise(),
-        }
-    }
-    // SAFETY: the pointer and length are those of a slice. The result is the same pointer, or a C string of its own.
-    let converted = unsafe {
-        let start = bytes.as_ptr().cast::<c_char>();
-        let converted = pg_sys::pg_server_to_any(start, bytes.len() as c_int, UTF8);
-        if converted.cast_const() == start { bytes } else { CStr::from_ptr(converted).to_bytes() }
-    };
-    match std::str::from_utf8(converted) {
-        Ok(text) => Cow::Owned(text.to_owned()),
-        Err(_) => not_text().raise(),
-    }
-}
-
-/// UTF-8 text in the database's encoding. Raises an ERROR for a character that it lacks.
-pub fn to_server_encoding(text: &str) -> Cow<'_, [u8]> {
-    const UTF8: c_int = pg_sys::pg_enc::PG_UTF8 as c_int;
-    // SAFETY: as in `utf8`, the other way round.
-    unsafe {
-        if pg_sys::GetDatabaseEncoding() == UTF8 {
-            return Cow::Borrowed(text.as_bytes());
-        }
-        let start = text.as_ptr().cast::<c_char>();
-        let converted = pg_sys::pg_any_to_server(start, text.len() as c_int, UTF8);
-        if converted.cast_const() == start {
-            return Cow::Borrowed(text.as_bytes());
-        }
-        Cow::Owned(CStr::from_ptr(converted).to_bytes().to_vec())
-    }
-}
-
-fn not_text() -> Error {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-        "the bytes of a text are not valid in the encoding of the database",
-    )
-}
 
 /// An array argument that stands for an embedding: of numbers of any type, in one dimension, without NULLs.
 pub struct Numbers(pub Vec<f32>);
