@@ -7,12 +7,17 @@ mod error;
 mod guc;
 mod model;
 mod pg;
+mod session;
 mod sql;
 mod stats;
 
 use pgrx::prelude::*;
 
 pgrx::pg_module_magic!(name, version);
+
+/// An allocation that fails ends a statement, not the server: see `pg::memory`.
+#[global_allocator]
+static ALLOCATOR: pg::memory::WithReserve = pg::memory::WithReserve;
 
 pgrx::extension_sql_file!("../sql/leann.sql", name = "leann");
 pgrx::extension_sql_file!("../sql/leann_am.sql", name = "leann_am", requires = ["leann"]);
@@ -24,6 +29,8 @@ pgrx::extension_sql_file!("../sql/leann_introspect.sql", name = "leann_introspec
 pub extern "C-unwind" fn _PG_init() {
     guc::register();
     am::options::register();
+    pg::only_index::register();
+    session::register();
     if pg::shmem::preloading() {
         model::shared::ask_for_memory();
     }

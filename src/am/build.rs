@@ -1,71 +1,40 @@
 //! CREATE INDEX: read the table once, embed in batches, train, lay out, write, log.
 
+use super::collect::{self, Collected};
 use super::errors;
-use super::index::{corrupted, embed_values, read_meta};
+use super::identity::{self, Identity};
+use super::index::{corrupted, read_meta};
 use super::layout::{self, Centre, Contents, ENTRY_HUBS, MAX_LINKS, NewPage, bulk_size, centre_len};
 use super::options::{Options, Store};
 use crate::error::OrRaise;
 use crate::guc;
 use crate::model::{self, Loaded};
 use crate::pg::progress::{self, Phase};
-use crate::pg::spill::{VectorStore, Vectors};
-use crate::pg::{Rel, expression, interrupts, wal};
-use crate::sql::embedding::Embedding;
-use leann_graph::{F16Rows, Rows};
+use crate::pg::spill::Vectors;
+use crate::pg::{Rel, expression, interrupts, memory, wal};
+use leann_graph::room::{collected, with_room};
+use leann_graph::{F16Rows, Rows, Unfinished};
 use leann_page::HeapPointer;
-use leann_sketch::{Sketcher, TrainOptions};
-use leann_value::Value;
-use pgrx::{FromDatum, PgMemoryContexts, pg_sys};
-use std::rc::Rc;
+use leann_sketch::{MIN_TRAINING_ROWS, SketchError, Sketcher, TrainOptions};
+use pgrx::pg_sys;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
-/// Rows below which the sketch stays untrained: their own directions would say little about rows to come.
-const TRAIN_FROM: usize = 256;
 /// Rows that a table is taken to grow to at the least: a sketch of few directions, which is smaller, fits rows to come badly.
 const GROWS_TO: usize = 5_000;
 /// Rows that the sketch is trained on at most.
 const TRAIN_ROWS: usize = 20_000;
-/// Texts are embedded in batches of so many rows per thread, or so many bytes, whichever comes first: enough to sort by
-/// length and to keep all threads busy to the end, few enough to show progress and to hold little text.
-const BATCH_ROWS_PER_THREAD: usize = 128;
-const BATCH_BYTES: usize = 4 << 20;
-
 /// Rows of a table of `rows` that the sketch is trained on.
 fn train_rows(rows: usize, dim: usize) -> usize {
     rows.min(TRAIN_ROWS).min(leann_sketch::most_training_rows(dim))
 }
 
-/// The rows of the table as the scan hands them over.
-struct Collector {
-    rel: Rel,
-    model: Rc<Loaded>,
-    vectors: VectorStore,
-    pointers: Vec<HeapPointer>,
-    waiting: Vec<Embedding>,
-    waiting_bytes: usize,
-    batch_rows: usize,
-}
+/// Gives the memory of a build back to the system when all of it is free, also after an error.
+struct GiveBack;
 
-impl Collector {
-    fn add(&mut self, pointer: HeapPointer, value: Embedding) {
-        self.waiting_bytes += match &value.0 {
-            Value::Deferred { text, .. } => text.len(),
-            Value::Dense(vector) => vector.len() * size_of::<f32>(),
-        };
-        self.pointers.push(pointer);
-        self.waiting.push(value);
-        if self.waiting.len() >= self.batch_rows || self.waiting_bytes >= BATCH_BYTES {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        for vector in embed_values(self.rel, &self.model, &self.waiting) {
-            self.vectors.push(&vector);
-        }
-        self.waiting.clear();
-        self.waiting_bytes = 0;
-        progress::rows_done(self.vectors.rows() as u64);
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        memory::trim();
     }
 }
 
@@ -100,7 +69,9 @@ pub unsafe extern "C-unwind" fn ambuild(
 /// # Safety
 /// `info` describes the open index.
 unsafe fn build(table: Rel, index: Rel, info: *mut pg_sys::IndexInfo) -> (f64, usize) {
+    let _give_back = GiveBack;
     check_key_type(table, index);
+    super::tables::check_table(table, index);
     // pg_upgrade makes the index only to put the old one's file in its place: no model is needed for that. (An unlogged
     // index keeps what is made here as its init fork, and that has a model.)
     // SAFETY: reads a setting.
@@ -110,71 +81,48 @@ unsafe fn build(table: Rel, index: Rel, info: *mut pg_sys::IndexInfo) -> (f64, u
     if index.blocks() != 0 {
         errors::raise_internal(format!("index \"{}\" already contains data", index.name()));
     }
-    let model = model::get(&model_of(index)).or_raise();
     let options = Options::of(index);
+    if let Some(identity) = identity::of_emptied(table, index) {
+        write_empty(index, &identity, &options);
+        return (0.0, 0);
+    }
+    let model = model::get(&model_of(index)).or_raise();
     check_room(index, &model, &options);
     progress::phase(Phase::Embedding);
-    progress::rows_total(table.tuples_estimate().max(0.0) as u64);
     // SAFETY: reads a setting.
-    let memory = unsafe { pg_sys::maintenance_work_mem } as usize * 1024;
-    let mut collector = Collector {
-        rel: index,
-        model: model.clone(),
-        vectors: VectorStore::new(model.dim(), memory),
-        pointers: Vec::new(),
-        waiting: Vec::new(),
-        waiting_bytes: 0,
-        batch_rows: BATCH_ROWS_PER_THREAD * guc::threads(),
-    };
-    // SAFETY: by the caller's promise; the callback gets the collector that outlives the scan.
-    let heap_rows = unsafe {
-        pg_sys::table_index_build_scan(
-            table.raw(),
-            index.raw(),
-            info,
-            true,
-            true,
-            Some(collect),
-            &raw mut collector as *mut std::ffi::c_void,
-            std::ptr::null_mut(),
-        )
-    };
-    collector.flush();
-    let rows = collector.vectors.rows();
-    progress::rows_total(rows as u64);
-    let Collector { vectors, pointers, .. } = collector;
+    let work_mem = unsafe { pg_sys::maintenance_work_mem } as usize * 1024;
+    // SAFETY: by the caller's promise.
+    let Collected { heap_rows, vectors, pointers, cut } =
+        unsafe { collect::rows(table, index, info, &model, work_mem) };
+    let rows = pointers.len();
     let vectors = vectors.finish();
-    let threads = guc::threads();
-    let work =
-        LayOut { vectors: &vectors, pointers: &pointers, dim: model.dim(), options, seed: random_u64() };
-    let blocks = work.write(index, &model, threads);
-    wal::log_range(index, 0..blocks);
+    let identity =
+        Identity { model: model.name().to_owned(), fingerprint: model.fingerprint(), dim: model.dim() };
+    if rows == 0 {
+        write_empty(index, &identity, &options);
+    } else {
+        let dim = model.dim();
+        let seed = random_u64();
+        let work = LayOut { vectors: &vectors, pointers: &pointers, truncated_rows: cut, dim, options, seed };
+        let blocks = work.write(index, &identity, guc::threads());
+        wal::log_range(index, 0..blocks);
+    }
+    if cut > 0 {
+        errors::notice_truncated(&index.name(), cut, rows, model.name(), model.max_tokens());
+    }
+    identity::remember(index, identity);
     (heap_rows, rows)
 }
 
-/// The scan's callback: one row version to be indexed.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn collect(
-    _index: pg_sys::Relation,
-    tid: pg_sys::ItemPointer,
-    values: *mut pg_sys::Datum,
-    nulls: *mut bool,
-    _alive: bool,
-    state: *mut std::ffi::c_void,
-) {
-    // SAFETY: the server passes one value and null flag for the one key column, a valid heap pointer, and the
-    // collector given to the scan.
-    unsafe {
-        if *nulls {
-            return;
-        }
-        let collector = &mut *(state as *mut Collector);
-        // Detoasting and decoding leave garbage behind, row by row.
-        let value = PgMemoryContexts::new("leann row").switch_to(|_| Embedding::from_datum(*values, false));
-        if let Some(value) = value {
-            collector.add(heap_pointer(tid), value);
-        }
-    }
+/// Writes an index over no rows.
+fn write_empty(index: Rel, identity: &Identity, options: &Options) {
+    progress::phase(Phase::Writing);
+    let seed = random_u64();
+    let sketcher = options.first_sketcher(identity.dim, seed);
+    let blocks = layout::empty(&identity.model, identity.fingerprint, &sketcher, seed, random_u64())
+        .write(index, pg_sys::ForkNumber::MAIN_FORKNUM)
+        .unwrap_or_else(|fault| corrupted(index, 0, fault));
+    wal::log_range(index, 0..blocks);
 }
 
 /// # Safety
@@ -226,9 +174,47 @@ pub fn random_u64() -> u64 {
 struct LayOut<'a> {
     vectors: &'a Vectors,
     pointers: &'a [HeapPointer],
+    truncated_rows: usize,
     dim: usize,
     options: Options,
     seed: u64,
+}
+
+/// Why the worker threads hand back nothing.
+enum Fault {
+    Stopped,
+    NoMemory,
+    Sketch(SketchError),
+}
+
+impl Fault {
+    fn raise(self, what: &str) -> ! {
+        match self {
+            Fault::NoMemory => memory::raise_no_room(what),
+            Fault::Sketch(error) => errors::raise_internal(format!("{what}: {error}")),
+            // Stopped for an interrupt that was then not raised after all: cannot happen, but must not hang.
+            Fault::Stopped => errors::raise_internal(format!("{what} was interrupted")),
+        }
+    }
+}
+
+impl From<SketchError> for Fault {
+    fn from(error: SketchError) -> Fault {
+        match error {
+            SketchError::Stopped => Fault::Stopped,
+            SketchError::NoMemory => Fault::NoMemory,
+            error => Fault::Sketch(error),
+        }
+    }
+}
+
+impl From<Unfinished> for Fault {
+    fn from(reason: Unfinished) -> Fault {
+        match reason {
+            Unfinished::Stopped => Fault::Stopped,
+            Unfinished::NoMemory => Fault::NoMemory,
+        }
+    }
 }
 
 /// What the worker threads hand back.
@@ -240,51 +226,41 @@ struct LaidOut {
 
 impl LayOut<'_> {
     /// Returns the number of blocks written.
-    fn write(&self, index: Rel, model: &Loaded, threads: usize) -> u32 {
-        let (model, fingerprint) = (model.name(), model.fingerprint());
-        let rows = self.pointers.len();
-        let index_id = random_u64();
-        let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
-        let written = if rows == 0 {
-            let sketcher = self.options.first_sketcher(self.dim, self.seed);
-            progress::phase(Phase::Writing);
-            layout::empty(model, fingerprint, &sketcher, self.seed, index_id).write(index, fork)
-        } else {
-            progress::phase(Phase::Training);
-            let sketcher = interrupts::run_on_threads(threads, |_| self.train());
-            let sketcher = sketcher.unwrap_or_else(|fault| errors::raise_internal(fault));
-            progress::phase(Phase::Layout);
-            let laid_out = interrupts::run_on_threads(threads, |stop| self.lay_out(sketcher, stop));
-            let Some(laid_out) = laid_out else {
-                // Stopped for an interrupt that was then not raised after all: cannot happen, but must not hang.
-                errors::raise_internal("the layout was interrupted".to_string())
-            };
-            progress::phase(Phase::Writing);
-            let contents = Contents {
-                model,
-                fingerprint,
-                sketcher: &laid_out.sketcher,
-                seed: self.seed,
-                index_id,
-                rows_trained: if laid_out.sketcher.is_trained() { train_rows(rows, self.dim) } else { 0 },
-                embeddings: &F16Rows::new(self.vectors.values(), self.dim),
-                pointers: self.pointers,
-                pages: laid_out.pages,
-                entries: laid_out.entries,
-            };
-            contents.write(index, fork)
+    fn write(&self, index: Rel, identity: &Identity, threads: usize) -> u32 {
+        progress::phase(Phase::Training);
+        let sketcher = interrupts::run_on_threads(threads, |stop| self.train(stop))
+            .unwrap_or_else(|fault| fault.raise("training the sketch of an index"));
+        progress::phase(Phase::Layout);
+        let laid_out = interrupts::run_on_threads(threads, |stop| self.lay_out(sketcher, stop))
+            .unwrap_or_else(|fault| fault.raise("laying out an index"));
+        progress::phase(Phase::Writing);
+        let trained = laid_out.sketcher.is_trained();
+        let contents = Contents {
+            model: &identity.model,
+            fingerprint: identity.fingerprint,
+            sketcher: &laid_out.sketcher,
+            seed: self.seed,
+            index_id: random_u64(),
+            rows_trained: if trained { train_rows(self.pointers.len(), self.dim) } else { 0 },
+            truncated_rows: self.truncated_rows,
+            embeddings: &F16Rows::new(self.vectors.values(), self.dim),
+            pointers: self.pointers,
+            pages: laid_out.pages,
+            entries: laid_out.entries,
         };
-        written.unwrap_or_else(|fault| corrupted(index, 0, fault))
+        let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+        contents.write(index, fork).unwrap_or_else(|fault| corrupted(index, 0, fault))
     }
 
-    /// Trains on a sample spread evenly over the rows; few rows get the untrained sketch.
-    fn train(&self) -> Result<Sketcher, String> {
+    /// Trains on a sample spread evenly over the rows. Few rows, or rows too much alike, get the untrained sketch.
+    fn train(&self, stop: &AtomicBool) -> Result<Sketcher, Fault> {
         let rows = F16Rows::new(self.vectors.values(), self.dim);
-        if rows.len() < TRAIN_FROM || self.options.store == Store::Float16 {
+        if rows.len() < MIN_TRAINING_ROWS || self.options.store == Store::Float16 {
             return Ok(self.options.first_sketcher(self.dim, self.seed));
         }
         let count = train_rows(rows.len(), self.dim);
-        let mut sample = vec![0.0; count * self.dim];
+        let mut sample = with_room(count * self.dim)?;
+        sample.resize(count * self.dim, 0.0);
         for (i, out) in sample.chunks_exact_mut(self.dim).enumerate() {
             rows.read(i * rows.len() / count, out);
         }
@@ -293,40 +269,50 @@ impl LayOut<'_> {
             rows: rows.len().max(GROWS_TO),
             seed: self.seed,
         };
-        Sketcher::train(&sample, self.dim, &options).map_err(|fault| fault.to_string())
+        Ok(Sketcher::train(&sample, self.dim, &options, &|| stop.load(Relaxed))?)
     }
 
-    /// Balanced pages, their sketches, centres and links. None when told to stop.
-    fn lay_out(&self, sketcher: Sketcher, stop: &AtomicBool) -> Option<LaidOut> {
+    /// Balanced pages, their sketches, centres and links.
+    fn lay_out(&self, sketcher: Sketcher, stop: &AtomicBool) -> Result<LaidOut, Fault> {
         use rayon::prelude::*;
-        use std::sync::atomic::Ordering::Relaxed;
         let rows = F16Rows::new(self.vectors.values(), self.dim);
         let size = bulk_size(sketcher.sketch_bytes(), self.pointers, &self.options);
         let stopped = || stop.load(Relaxed);
-        let page_of = leann_graph::balanced_pages(&rows, size, self.seed, &stopped, &|_, _| ()).ok()?;
+        let page_of = leann_graph::balanced_pages(&rows, size, self.seed, &stopped, &|_, _| ())?;
         let page_count = page_of.iter().max().map_or(0, |&last| last as usize + 1);
-        let mut members: Vec<Vec<u32>> = vec![Vec::new(); page_count];
-        for (row, &page) in page_of.iter().enumerate() {
-            members[page as usize].push(row as u32);
+        let members = leann_graph::members_of(&page_of, page_count)?;
+        drop(page_of);
+        let made: Vec<Result<NewPage, Fault>> = collected(
+            members.into_par_iter().map(|members| {
+                if stopped() { Err(Fault::Stopped) } else { self.make_page(&rows, &sketcher, members) }
+            }),
+            page_count,
+        )?;
+        let mut pages = with_room(page_count)?;
+        for page in made {
+            pages.push(page?);
         }
-        let mut pages: Vec<NewPage> = members
-            .into_par_iter()
-            .map(|members| (!stopped()).then(|| self.make_page(&rows, &sketcher, members)))
-            .collect::<Option<_>>()?;
         let len = centre_len(&sketcher);
-        let centres: Vec<f32> = pages.iter().flat_map(|page| page.centre.values.iter().copied()).collect();
-        let links = leann_graph::link_hubs(&centres, len, MAX_LINKS, &stopped).ok()?;
+        let mut centres = with_room(page_count * len)?;
+        pages.iter().for_each(|page: &NewPage| centres.extend_from_slice(&page.centre.values));
+        let links = leann_graph::link_hubs(&centres, len, MAX_LINKS, &stopped)?;
         for (page, links) in pages.iter_mut().zip(links) {
             page.links = links;
         }
-        let entries = leann_graph::entry_hubs(&centres, len, ENTRY_HUBS);
-        Some(LaidOut { sketcher, pages, entries })
+        let entries = leann_graph::entry_hubs(&centres, len, ENTRY_HUBS)?;
+        Ok(LaidOut { sketcher, pages, entries })
     }
 
-    fn make_page(&self, rows: &F16Rows<'_>, sketcher: &Sketcher, members: Vec<u32>) -> NewPage {
+    fn make_page(
+        &self,
+        rows: &F16Rows<'_>,
+        sketcher: &Sketcher,
+        members: Vec<u32>,
+    ) -> Result<NewPage, Fault> {
         let (directions, bytes) = (sketcher.directions(), sketcher.sketch_bytes());
         let mut embedding = vec![0.0; self.dim];
-        let mut decoded = vec![0.0; members.len() * directions];
+        let mut decoded = with_room(members.len() * directions)?;
+        decoded.resize(members.len() * directions, 0.0);
         let mut sketches = vec![0; members.len() * bytes];
         let places = decoded.chunks_exact_mut(directions).zip(sketches.chunks_exact_mut(bytes));
         for (&row, (decoded, sketch)) in members.iter().zip(places) {
@@ -337,7 +323,7 @@ impl LayOut<'_> {
         let centre = Centre::of(decoded.chunks_exact(directions), centre_len(sketcher));
         // Embeddings need not be kept twice.
         let sketches = if sketcher.is_exact() { Vec::new() } else { sketches };
-        NewPage { rows: members, sketches, centre, links: Vec::new() }
+        Ok(NewPage { rows: members, sketches, centre, links: Vec::new() })
     }
 }
 

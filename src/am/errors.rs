@@ -1,8 +1,10 @@
 //! What the access method tells users when something is wrong, each with its SQLSTATE and a hint.
 
 use crate::error::Error;
+use pgrx::PgLogLevel;
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
 
 /// A page or chain of the index is damaged.
 pub fn raise_corrupted(index: &str, block: u32, what: &str) -> ! {
@@ -43,6 +45,16 @@ pub fn raise_internal(message: impl Into<String>) -> ! {
     Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).raise()
 }
 
+/// The system starts no thread for us.
+pub fn raise_no_threads(reason: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+        format!("could not start worker threads: {reason}"),
+    )
+    .hint("Lower leann.threads, or allow the server's user more processes and memory.")
+    .raise()
+}
+
 /// The model's folder holds other weights or settings than the index was built with.
 pub fn raise_fingerprint_mismatch(index: &str, model: &str) -> ! {
     Error::new(
@@ -54,25 +66,31 @@ pub fn raise_fingerprint_mismatch(index: &str, model: &str) -> ! {
     .raise()
 }
 
-/// A vector of a dimension other than the model's.
 pub fn raise_wrong_dimension(index: &str, found: usize, expected: usize) -> ! {
+    wrong_dimension(index, found, expected).raise()
+}
+
+/// A vector of a dimension other than the model's.
+pub fn wrong_dimension(index: &str, found: usize, expected: usize) -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
         format!("expected a vector of {expected} dimensions, not {found}"),
     )
     .detail(format!("The model of index \"{index}\" makes vectors of {expected} dimensions."))
     .hint("Give a vector made by the same model, or the text itself.")
-    .raise()
+}
+
+pub fn raise_model_mismatch(index: &str, model: &str, other: &str) -> ! {
+    model_mismatch(index, model, other).raise()
 }
 
 /// A value or query that names a model other than the index's.
-pub fn raise_model_mismatch(index: &str, model: &str, other: &str) -> ! {
+pub fn model_mismatch(index: &str, model: &str, other: &str) -> Error {
     Error::new(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         format!("index \"{index}\" is of model \"{model}\", not \"{other}\""),
     )
     .hint("Distances between embeddings of different models mean nothing; name the same model on both sides.")
-    .raise()
 }
 
 /// The session's default model is not the one that was the default when the index was made.
@@ -85,6 +103,16 @@ pub fn raise_default_model(index: &str, model: &str, default: &str) -> ! {
     .raise()
 }
 
+/// A build met texts that are longer than the model reads.
+pub fn notice_truncated(index: &str, cut: usize, rows: usize, model: &str, tokens: usize) {
+    let message = format!(
+        "{cut} of {rows} rows of index \"{index}\" are longer than model \"{model}\" reads ({tokens} tokens); the rest of each was not embedded"
+    );
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "leann")
+        .set_hint("A search finds such a row by its beginning only. Split longer texts into several rows.")
+        .report(PgLogLevel::NOTICE);
+}
+
 /// CREATE INDEX on a text column.
 pub fn raise_text_column(table: &str, column: &str) -> ! {
     Error::new(
@@ -92,6 +120,16 @@ pub fn raise_text_column(table: &str, column: &str) -> ! {
         "the access method leann does not index text itself, but its embedding",
     )
     .hint(format!("CREATE INDEX ON {table} USING leann (embedding_of({column}));"))
+    .raise()
+}
+
+/// CREATE INDEX on a table of another access method.
+pub fn raise_not_a_heap(index: &str, table: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("index \"{index}\" cannot be made: table \"{table}\" is not stored as a heap"),
+    )
+    .detail("leann indexes tables of the access method heap only.")
     .raise()
 }
 
@@ -114,14 +152,8 @@ pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
         if name.is_null() {
             oid.to_u32().to_string()
         } else {
-            std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+            crate::pg::encoding::utf8_lossy(std::ffi::CStr::from_ptr(name).to_bytes()).into_owned()
         }
     };
     Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{name}\" is not a leann index")).raise()
-}
-
-/// The user may not read the table behind an index.
-pub fn raise_no_select(table: &str) -> ! {
-    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for table {table}"))
-        .raise()
 }

@@ -2,12 +2,18 @@
 
 use super::errors;
 use super::hubs::{self, PLACE_BEAM};
-use super::index::{Index, corrupted, embed_values};
+use super::incoming;
+use super::index::{Index, change_meta, corrupted, embed_values};
 use super::split;
-use crate::pg::{Access, PageGuard, Rel, WalRecord, interrupts};
+use crate::error::OrRaise;
+use crate::model::{self, Reuse};
+use crate::pg::context::ErrorContext;
+use crate::pg::{Access, PageGuard, WalRecord, interrupts};
 use crate::sql::embedding::Embedding;
 use leann_graph::{HubMetric, HubWalk, NodePageRef};
 use leann_page::{HeapPointer, NodePage, NodePageMut, PageKind, kind};
+use leann_value::Value;
+use std::rc::Rc;
 
 /// A row on its way into the index.
 pub struct NewNode {
@@ -26,22 +32,53 @@ const ALTERNATIVES: usize = 3;
 const NOT_MUCH_FARTHER: f32 = 1.6;
 
 /// Inserts one row, whose embedding is computed before any lock is taken.
-pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding) {
-    let embedding = embed_values(index.rel, &index.model(), &[value]).swap_remove(0);
+pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
+    let (embedding, cut) = embed(index, value);
     let node = NewNode { pointer, sketch: index.sketch(&embedding) };
-    let target = index.place_target(&embedding);
+    place(index, &index.place_target(&embedding), &node);
+    if cut {
+        // A record of its own for each such row, on a page that all share: next to nothing beside the run of the model on so long a text.
+        change_meta(index.rel, |meta| {
+            meta.truncated_rows += 1;
+            true
+        });
+    }
+}
+
+/// The row's embedding, and whether the model cut its text. Errors say which text it was.
+fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
+    let model = index.model();
+    let say = || incoming::say_inserting(&index.rel.name(), &value);
+    let context = ErrorContext::new(&say);
+    let before = model::counters();
+    let embedding =
+        embed_values(index.rel, &model, std::slice::from_ref(&value), Reuse::InSession).swap_remove(0);
+    let after = model::counters();
+    let cut = match &value.0 {
+        Value::Dense(_) => false,
+        Value::Deferred { text, role, .. } if after.batches == before.batches => {
+            model.cuts(*role, text).or_raise()
+        }
+        Value::Deferred { .. } => after.truncated > before.truncated,
+    };
+    drop(context);
+    (embedding, cut)
+}
+
+/// Finds the node a page.
+fn place(index: &Index, target: &[f32], node: &NewNode) {
     for _ in 0..ATTEMPTS {
         interrupts::check();
-        let mut near = near_pages(index, &target);
+        let mut near = near_pages(index, target);
         let Some(nearest) = near.next() else {
             errors::raise_corrupted(&index.rel.name(), index.meta.hub_first, "the index has no hub");
         };
-        match append(index, nearest, &node) {
+        match append(index, nearest, node) {
             Appended::Done => return,
             Appended::Moved => {}
             Appended::Full => {
-                if near.any(|page| matches!(append(index, page, &node), Appended::Done))
-                    || split::split_page(index, table, nearest, &node)
+                if near.any(|page| matches!(append(index, page, node), Appended::Done))
+                    || split::split_page(index, nearest, node)
                 {
                     return;
                 }
@@ -91,11 +128,17 @@ fn append(index: &Index, page: NodePageRef, node: &NewNode) -> Appended {
 
 /// Locks a node page exclusively, if it still is the one that was meant.
 pub fn lock_node_page(index: &Index, page: NodePageRef) -> Option<PageGuard> {
+    read_node_page(index, page, Access::Exclusive)
+}
+
+/// Reads and locks a node page, if it still is the one that its hub spoke of.
+pub fn read_node_page(index: &Index, page: NodePageRef, access: Access) -> Option<PageGuard> {
     let rel = index.rel;
     if page.block == 0 || page.block >= rel.blocks() {
         errors::raise_corrupted(&rel.name(), page.block, "a hub names a block beyond the end of the index");
     }
-    let guard = PageGuard::read(rel, page.block, Access::Exclusive);
+    let guard = PageGuard::read(rel, page.block, access);
+    guard.must_serve(rel, index.snapshot);
     match kind(guard.body()) {
         Ok(PageKind::Node) => {}
         Ok(_) => return None,

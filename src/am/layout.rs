@@ -15,6 +15,9 @@ pub const MAX_LINKS: usize = 24;
 /// Directions of a hub's centre that are kept when the sketch is trained: its directions are sorted by variance, and
 /// the leading ones decide which page is near.
 pub const CENTRE_DIRECTIONS: usize = 160;
+/// Directions of a hub's centre that are kept when the sketch is untrained: of a random rotation any of them say as much, so
+/// the first ones do, and three hubs or more fit on a page whatever the model's dimensions.
+pub const UNTRAINED_CENTRE_DIRECTIONS: usize = 2_048;
 /// Hubs at which a walk of a freshly built index starts.
 pub const ENTRY_HUBS: usize = 16;
 
@@ -46,9 +49,16 @@ impl Centre {
 
 /// How many directions hub centres keep.
 pub fn centre_len(sketcher: &Sketcher) -> usize {
-    // The directions of an untrained sketch all count the same.
-    if sketcher.is_trained() { sketcher.directions().min(CENTRE_DIRECTIONS) } else { sketcher.directions() }
+    let most = if sketcher.is_trained() { CENTRE_DIRECTIONS } else { UNTRAINED_CENTRE_DIRECTIONS };
+    sketcher.directions().min(most)
 }
+
+// A value of type `embedding` is what is indexed, so its limit is the one that counts; nothing below may have a lower one.
+const _: () = assert!(
+    leann_value::MAX_DIM <= leann_sketch::MAX_DIM
+        && leann_value::MAX_DIM <= leann_page::MAX_DIM as usize
+        && 3 * (16 + UNTRAINED_CENTRE_DIRECTIONS + 6 * MAX_LINKS) + 20 <= BODY_BYTES
+);
 
 fn sketch_form(sketcher: &Sketcher) -> SketchForm {
     match sketcher {
@@ -80,6 +90,8 @@ pub struct Contents<'a> {
     pub seed: u64,
     pub index_id: u64,
     pub rows_trained: usize,
+    /// Rows whose text the model cut.
+    pub truncated_rows: usize,
     /// Embeddings and heap pointers of all rows.
     pub embeddings: &'a F16Rows<'a>,
     pub pointers: &'a [HeapPointer],
@@ -125,6 +137,7 @@ impl Contents<'_> {
         writer.write(|body| self.meta(&places, &params).encode(body))?;
         self.write_params(&mut writer, &params)?;
         for page in 0..places.hub_pages {
+            crate::pg::interrupts::check();
             writer.write(|body| self.hub_page(body, &places, page))?;
         }
         for (position, page) in self.pages.iter().enumerate() {
@@ -164,6 +177,7 @@ impl Contents<'_> {
             sketch_form: sketch_form(self.sketcher),
             seed: self.seed,
             rows_trained: self.rows_trained as u32,
+            truncated_rows: self.truncated_rows as u64,
             params_first: if params.is_empty() { NO_PAGE } else { 1 },
             params_len: params.len() as u32,
             params_checksum: crc32fast::hash(params),
@@ -251,6 +265,7 @@ pub fn empty<'a>(
         seed,
         index_id,
         rows_trained: 0,
+        truncated_rows: 0,
         embeddings: &NO_ROWS,
         pointers: &[],
         pages: vec![page],

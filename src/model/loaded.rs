@@ -12,15 +12,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use leann_embed::{EmbedError, Library, LoadOptions, MAX_DEPTH, Model, ModelSpec, Store};
+use leann_embed::{EmbedError, Embedded, Library, LoadOptions, MAX_DEPTH, Model, ModelSpec, Store};
 use leann_value::Role;
 use pgrx::prelude::*;
 
 use super::cache::Key;
-use super::{CACHE, COUNTERS, interrupts, shared};
+use super::{CACHE, COUNTERS, Reuse, interrupts, shared};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::interrupts::with_signals_blocked;
+use crate::pg::rights::Asker;
 use crate::pg::{files, memory};
 
 /// A model ready for use. Holding one keeps the session with that very model.
@@ -138,13 +139,34 @@ impl Loaded {
         self.model.fingerprint()
     }
 
-    /// What names this text's embedding.
-    pub fn key(&self, role: Role, text: &str) -> Key {
-        Key::new(&self.model.exact_fingerprint(), role, text)
+    /// Longer texts are cut to this many tokens.
+    pub fn max_tokens(&self) -> usize {
+        self.model.max_tokens()
     }
 
-    /// Embeds texts, in their order, each of unit length. What the cache has is not computed, nor is a text twice.
-    pub fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Rc<[f32]>>> {
+    /// Whether the model would cut a text.
+    pub fn cuts(&self, role: Role, text: &str) -> Result<bool> {
+        // Every token is at least a byte long, and splitting takes time.
+        let cuts = || interrupts::interruptible(1, is_stopped, |job| self.model.cuts(text, role, job));
+        Ok(text.len() > self.max_tokens() && cuts()?)
+    }
+
+    /// What names this text's embedding for whoever asks now.
+    pub fn key(&self, role: Role, text: &str) -> Key {
+        Key::new(Asker::now(), &self.model.exact_fingerprint(), role, text)
+    }
+
+    /// Embeds texts, in their order, each of unit length.
+    pub fn embed(&self, role: Role, texts: &[&str], reuse: Reuse) -> Result<Vec<Rc<[f32]>>> {
+        if reuse == Reuse::Nowhere {
+            let vectors = self.compute(role, texts)?;
+            return Ok(vectors.chunks_exact(self.dim()).map(Rc::from).collect());
+        }
+        self.embed_missing(role, texts, reuse == Reuse::Everywhere)
+    }
+
+    /// What a cache has is not computed, nor is a text twice.
+    fn embed_missing(&self, role: Role, texts: &[&str], share: bool) -> Result<Vec<Rc<[f32]>>> {
         let keys: Vec<Key> = texts.iter().map(|text| self.key(role, text)).collect();
         let mut found: HashMap<Key, Rc<[f32]>> = HashMap::new();
         let mut missing: Vec<(Key, &str)> = Vec::new();
@@ -172,7 +194,9 @@ impl Loaded {
             let misses: Vec<&str> = missing.iter().map(|(_, text)| *text).collect();
             let vectors = self.compute(role, &misses)?;
             for ((key, _), vector) in missing.iter().zip(vectors.chunks_exact(self.dim())) {
-                shared::put(key, vector);
+                if share {
+                    shared::put(key, vector);
+                }
                 found.insert(*key, keep(*key, vector));
             }
         }
@@ -180,23 +204,29 @@ impl Loaded {
         Ok(keys.iter().map(|key| found[key].clone()).collect())
     }
 
-    /// Embeds texts into one row-major matrix, past the cache: for a build, which meets each row once.
-    pub fn compute(&self, role: Role, texts: &[&str]) -> Result<Vec<f32>> {
+    /// Embeds texts into one row-major matrix, past the cache.
+    fn compute(&self, role: Role, texts: &[&str]) -> Result<Vec<f32>> {
+        Ok(self.compute_texts(role, texts)?.vectors)
+    }
+
+    /// The same, and which texts were cut: for a build, which meets each row once.
+    pub fn compute_texts(&self, role: Role, texts: &[&str]) -> Result<Embedded> {
         let begin = Instant::now();
         let result =
             interrupts::interruptible(guc::threads(), is_stopped, |job| self.model.embed(texts, role, job));
         memory::give_back();
         let embedded = result.map_err(Error::from)?;
+        super::statement::embedded(texts.len());
         count(|counters| {
             match role {
                 Role::Query => counters.queries += texts.len() as u64,
                 Role::Passage => counters.recomputes += texts.len() as u64,
             }
             counters.batches += embedded.batches as u64;
-            counters.truncated += embedded.truncated as u64;
+            counters.truncated += embedded.truncated() as u64;
             counters.model_ms += begin.elapsed().as_secs_f64() * 1e3;
         });
-        Ok(embedded.vectors)
+        Ok(embedded)
     }
 }
 

@@ -1,8 +1,150 @@
-//! What the C library keeps of freed memory.
+//! Memory: what happens when there is none left, and what the C library keeps of freed memory.
 //!
-//! A model needs some 10 MB while it runs on a long text. glibc would serve each thread from an arena of its own, never
-//! give back the top of any but the first, and so leave a backend that waits for its next statement with up to twice
-//! what it needs, and no two with the same.
+//! **None left.** Where Rust cannot allocate, its standard library aborts the process, and Postgres then restarts the whole cluster. It
+//! should be an ERROR in one session. Two things see to that:
+//!
+//! - Whatever grows with rows is allocated by `try_reserve`, here through [`reserve`], and raises an ERROR that says what it was for.
+//! - Everything else is small. When the system refuses a small allocation, the allocator below gives up a *reserve* of some megabytes,
+//!   tries again, and so succeeds; it only notes that memory is exhausted. The next safe point of ours (`interrupts::check`, or the thread
+//!   that waits while others work) raises the ERROR, unless the reserve can be had again by then, in which case nothing was amiss.
+//!
+//! Why not raise the ERROR where the allocation fails? An allocator must not unwind: Rust code is compiled on the assumption that it does
+//! not. Between a failed allocation and the next safe point there is a page, a batch or a row's worth of work, which is far less than the
+//! reserve. A worker thread for which even the reserve does not do waits for a while: the waiting thread has seen the note and stops the
+//! job, which sets memory free.
+//!
+//! **Kept.** A model needs some 10 MB while it runs on a long text. glibc would serve each thread from an arena of its own, never give back
+//! the top of any but the first, and so leave a backend that waits for its next statement with up to twice what it needs, and no two with
+//! the same.
+
+use crate::error::Error;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Duration;
+
+/// Bytes of the reserve. Untouched, so that it takes address space and no memory.
+const RESERVE: usize = 4 << 20;
+/// A larger allocation gets nothing of the reserve: it must be one that may fail.
+const SMALL: usize = RESERVE / 4;
+/// How long a worker thread waits for memory that a stopped job sets free, and in what steps.
+const PATIENCE: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(5);
+
+static THE_RESERVE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+static EXHAUSTED: AtomicBool = AtomicBool::new(false);
+
+fn reserve_layout() -> Layout {
+    Layout::new::<[u64; RESERVE / 8]>()
+}
+
+/// The allocator of all Rust code in this library: the system's, with the reserve behind it.
+pub struct WithReserve;
+
+// SAFETY: every pointer comes from `System` with the layout asked for, or is null; nothing here unwinds or allocates by itself.
+unsafe impl GlobalAlloc for WithReserve {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on, here and below.
+        unsafe { or_again(layout.size(), || System.alloc(layout)) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        unsafe { or_again(layout.size(), || System.alloc_zeroed(layout)) }
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // A failed attempt leaves the old block as it was.
+        unsafe { or_again(size, || System.realloc(old, layout, size)) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+fn or_again(size: usize, attempt: impl Fn() -> *mut u8) -> *mut u8 {
+    let block = attempt();
+    if block.is_null() { again(size, &attempt) } else { block }
+}
+
+#[cold]
+fn again(size: usize, attempt: &dyn Fn() -> *mut u8) -> *mut u8 {
+    if size > SMALL {
+        return std::ptr::null_mut();
+    }
+    EXHAUSTED.store(true, Ordering::Relaxed);
+    let reserve = THE_RESERVE.swap(std::ptr::null_mut(), Ordering::AcqRel);
+    if !reserve.is_null() {
+        // SAFETY: allocated with this layout in `refill`, and taken by nobody else.
+        unsafe { System.dealloc(reserve, reserve_layout()) };
+    }
+    let mut block = attempt();
+    // SAFETY: plain calls about this process.
+    let waiting_thread = unsafe { libc::gettid() == libc::getpid() };
+    let mut waited = Duration::ZERO;
+    while block.is_null() && !waiting_thread && waited < PATIENCE {
+        std::thread::sleep(STEP);
+        waited += STEP;
+        block = attempt();
+    }
+    block
+}
+
+/// Whether an allocation has failed since the reserve was last had.
+pub fn is_exhausted() -> bool {
+    EXHAUSTED.load(Ordering::Relaxed)
+}
+
+/// A safe point: raises an ERROR if an allocation has failed and memory is still scarce. To be called on the backend's own thread.
+pub fn check() {
+    if THE_RESERVE.load(Ordering::Relaxed).is_null() && !refill() && is_exhausted() {
+        raise_exhausted();
+    }
+}
+
+/// Gets the reserve, if there is none. False if it cannot be had.
+#[cold]
+fn refill() -> bool {
+    // SAFETY: the layout is not empty.
+    let mut reserve = unsafe { System.alloc(reserve_layout()) };
+    if reserve.is_null() {
+        trim();
+        // SAFETY: as above.
+        reserve = unsafe { System.alloc(reserve_layout()) };
+    }
+    if reserve.is_null() {
+        return false;
+    }
+    let before = THE_RESERVE.swap(reserve, Ordering::AcqRel);
+    if !before.is_null() {
+        // SAFETY: allocated with this layout by an earlier call, and taken by nobody else.
+        unsafe { System.dealloc(before, reserve_layout()) };
+    }
+    EXHAUSTED.store(false, Ordering::Relaxed);
+    true
+}
+
+/// Raises the ERROR for memory that ran out somewhere.
+pub fn raise_exhausted() -> ! {
+    EXHAUSTED.store(false, Ordering::Relaxed);
+    out_of_memory().detail("The system refused memory for a model, a sketch or a page.").raise()
+}
+
+/// Raises the ERROR for memory that was refused for this purpose.
+pub fn raise_no_room(what: &str) -> ! {
+    out_of_memory().detail(format!("The system refused memory for {what}.")).raise()
+}
+
+pub fn out_of_memory() -> Error {
+    Error::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory")
+}
+
+/// Makes room for `more` values, as `Vec::reserve` does, or raises an ERROR that says what they are.
+pub fn reserve<T>(values: &mut Vec<T>, more: usize, what: &str) {
+    if values.capacity() - values.len() < more && values.try_reserve(more).is_err() {
+        raise_no_room(what);
+    }
+}
 
 /// Free memory up to this many bytes is kept for the next run: getting it anew would cost a short text a tenth of its
 /// time.
@@ -22,11 +164,20 @@ pub fn share_one_arena() {
 /// Gives free memory back to the system, if it is much.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: the first reads the allocator's counters, the second touches free memory only; both take its lock. The
-    // counters are of 32 bits: beyond 4 GB they may say less than there is, and then it is given back another time.
+    // SAFETY: reads the allocator's counters, under its lock. They are of 32 bits: beyond 4 GB they may say less than there is, and then
+    // it is given back another time.
     unsafe {
         if libc::mallinfo().fordblks as u32 > KEEP {
-            libc::malloc_trim(0);
+            trim();
         }
+    }
+}
+
+/// Gives all free memory back to the system.
+pub fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: touches free memory only, under the allocator's lock.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

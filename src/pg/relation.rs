@@ -1,5 +1,6 @@
 //! A handle on an open relation that somebody else opened and keeps open, and one that opens and closes by itself.
 
+use super::encoding;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -31,7 +32,8 @@ impl Rel {
     /// The relation's name, without its schema, as error messages want it.
     pub fn name(self) -> String {
         // SAFETY: an open relation has its pg_class row, whose name is NUL-terminated.
-        unsafe { CStr::from_ptr((*(*self.0).rd_rel).relname.data.as_ptr()) }.to_string_lossy().into_owned()
+        let name = unsafe { CStr::from_ptr((*(*self.0).rd_rel).relname.data.as_ptr()) };
+        encoding::utf8_lossy(name.to_bytes()).into_owned()
     }
 
     /// Number of blocks of the main fork at this moment.
@@ -61,16 +63,39 @@ impl Rel {
         unsafe { (*(*self.0).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_PERMANENT as std::ffi::c_char }
     }
 
-    /// The owner of the relation, as whom its index expression is evaluated.
+    /// Whether the relation is a temporary one of this session.
+    pub fn is_temporary(self) -> bool {
+        // SAFETY: an open relation has its pg_class row.
+        unsafe { (*(*self.0).rd_rel).relpersistence == pg_sys::RELPERSISTENCE_TEMP as std::ffi::c_char }
+    }
+
+    /// The number of the relation's present file.
+    pub fn file_number(self) -> u32 {
+        // SAFETY: the relation is open.
+        let number = unsafe { file_number(self.0) };
+        number.into()
+    }
+
+    /// The owner of the relation.
     pub fn owner(self) -> pg_sys::Oid {
         // SAFETY: an open relation has its pg_class row.
         unsafe { (*(*self.0).rd_rel).relowner }
     }
 
-    /// The table's row count estimate from `pg_class`, or -1 when it was never counted.
-    pub fn tuples_estimate(self) -> f32 {
-        // SAFETY: an open relation has its pg_class row.
-        unsafe { (*(*self.0).rd_rel).reltuples }
+    /// How many rows the table has, as the planner reckons: what it had when it was last counted, or what would fit, by its present size.
+    pub fn rows_estimate(self) -> f64 {
+        let (mut pages, mut rows, mut visible) = (0, 0.0, 0.0);
+        // SAFETY: the relation is an open table; the places for the results are ours, and the widths of columns may be left out.
+        unsafe {
+            pg_sys::table_relation_estimate_size(
+                self.0,
+                std::ptr::null_mut(),
+                &raw mut pages,
+                &raw mut rows,
+                &raw mut visible,
+            )
+        };
+        rows
     }
 }
 
@@ -88,6 +113,26 @@ unsafe fn first_storage_in_transaction(rel: pg_sys::Relation) -> bool {
 #[cfg(not(feature = "pg15"))]
 unsafe fn first_storage_in_transaction(rel: pg_sys::Relation) -> bool {
     unsafe { (*rel).rd_firstRelfilelocatorSubid != NO_SUBTRANSACTION }
+}
+
+/// Whether no relation has this oid: it may have been dropped since it was looked up.
+pub fn is_gone(oid: pg_sys::Oid) -> bool {
+    // SAFETY: takes any oid.
+    unsafe { pg_sys::get_rel_relkind(oid) == 0 }
+}
+
+/// # Safety
+/// `rel` is an open relation.
+#[cfg(feature = "pg15")]
+unsafe fn file_number(rel: pg_sys::Relation) -> pg_sys::Oid {
+    unsafe { (*rel).rd_node.relNode }
+}
+
+/// # Safety
+/// `rel` is an open relation.
+#[cfg(not(feature = "pg15"))]
+unsafe fn file_number(rel: pg_sys::Relation) -> pg_sys::RelFileNumber {
+    unsafe { (*rel).rd_locator.relNumber }
 }
 
 /// An index opened by an SQL function, with its table, closed when dropped (locks stay to the end of the transaction).

@@ -1,6 +1,7 @@
 //! The vectors of a build: f16 rows in memory up to a limit, beyond it in a temporary file of the server's (so that
 //! `temp_file_limit`, clean-up after errors and disk-full messages work), which is mapped read-only once complete.
 
+use super::memory;
 use crate::error::Error;
 use half::f16;
 use memmap2::Mmap;
@@ -36,6 +37,7 @@ impl VectorStore {
     /// Appends one row.
     pub fn push(&mut self, row: &[f32]) {
         assert_eq!(row.len(), self.dim);
+        memory::reserve(&mut self.memory, row.len(), "the vectors of a build");
         self.memory.extend(row.iter().map(|&value| f16::from_f32(value)));
         self.rows += 1;
         let buffered = self.memory.len() * size_of::<f16>();

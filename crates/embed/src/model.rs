@@ -37,12 +37,19 @@ impl Default for LoadOptions {
 pub struct Embedded {
     /// `n x dim`, row-major, in the order of the texts; every row has unit length.
     pub vectors: Vec<f32>,
-    /// Texts that were longer than the model's maximum and were cut.
-    pub truncated: usize,
+    /// Of each text, whether it was longer than the model's maximum and was cut.
+    pub cut: Vec<bool>,
     /// Tokens given to the model, special ones counted, padding not.
     pub tokens: usize,
     /// Runs of the model.
     pub batches: usize,
+}
+
+impl Embedded {
+    /// How many texts were cut.
+    pub fn truncated(&self) -> usize {
+        self.cut.iter().filter(|cut| **cut).count()
+    }
 }
 
 /// What gives texts their vectors: a [`Model`] in this process, or something that stands in for one.
@@ -235,7 +242,7 @@ impl Model {
         let runs = batch::plan(&lengths, self.limits(), threads);
         let mut embedded = Embedded {
             vectors: vec![0.0; texts.len() * self.dim],
-            truncated: tokens.iter().filter(|tokens| tokens.truncated).count(),
+            cut: tokens.iter().map(|tokens| tokens.truncated).collect(),
             tokens: lengths.iter().sum(),
             batches: runs.len(),
         };
@@ -247,6 +254,11 @@ impl Model {
             }
         }
         Ok(embedded)
+    }
+
+    /// Whether a text is longer than the model takes. On the calling thread.
+    pub fn cuts(&self, text: &str, role: Role, job: &Job) -> Result<bool, EmbedError> {
+        Ok(self.text_tokens.split(text, role, job.should_stop)?.truncated)
     }
 
     fn tokens(&self, texts: &[&str], role: Role, job: &Job) -> Result<Vec<Tokens>, EmbedError> {

@@ -14,7 +14,7 @@ fn agrees_with_the_reference(model: &Model) {
     let references = references();
     let texts: Vec<&str> = references.iter().map(|reference| reference.text.as_str()).collect();
     let together = embed(model, &texts, Role::Passage, 2);
-    assert_eq!(together.truncated, 1);
+    assert_eq!(together.truncated(), 1);
     assert_eq!(together.tokens, references.iter().map(|reference| reference.tokens.len()).sum::<usize>());
     for (reference, vector) in references.iter().zip(together.vectors.chunks(model.dim())) {
         let apart = difference(vector, &reference.embedding);

@@ -49,7 +49,7 @@ fn any_text_gives_a_unit_vector() {
         let embedded = embed(model, &TEXTS, Role::Passage, 2);
         assert_eq!(embedded.vectors.len(), TEXTS.len() * model.dim());
         assert!(embedded.vectors.chunks(model.dim()).all(is_unit));
-        assert_eq!(embedded.truncated, 0);
+        assert_eq!(embedded.truncated(), 0);
         assert!(embedded.tokens >= 2 * TEXTS.len());
     }
     let nothing = embed(&TINY, &[], Role::Query, 4);
@@ -64,7 +64,7 @@ fn threads_change_nothing() {
     for threads in [0, 2, 5, 64] {
         let other = embed(&TINY, &texts, Role::Passage, threads);
         assert!(difference(&one.vectors, &other.vectors) < 1e-6);
-        assert_eq!((one.tokens, one.truncated), (other.tokens, other.truncated));
+        assert_eq!((one.tokens, one.truncated()), (other.tokens, other.truncated()));
     }
     for (at, text) in [(0, texts[0]), (299, texts[299])] {
         assert!(difference(&passage(&TINY, text), &one.vectors[at * 64..][..64]) < 1e-6);
@@ -95,7 +95,7 @@ fn long_texts_are_cut_and_counted() {
     let cases = [(words(126), 0, 128), (words(127), 1, 128), (words(5), 0, 7), (words(200_000), 1, 128)];
     for (text, truncated, tokens) in &cases {
         let embedded = embed(&TINY, &[text], Role::Passage, 1);
-        assert_eq!((embedded.truncated, embedded.tokens), (*truncated, *tokens));
+        assert_eq!((embedded.truncated(), embedded.tokens), (*truncated, *tokens));
     }
     assert_eq!(passage(&TINY, &words(126)), passage(&TINY, &words(1000)));
     let tail = format!("{}{}", words(126), "cat ".repeat(1000));

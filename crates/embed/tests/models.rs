@@ -265,7 +265,7 @@ fn special_tokens_have_to_leave_room() {
     assert!(matches!(refusal(dir.path()), EmbedError::Unsupported { .. }));
     fs::write(dir.path().join("leann.json"), r#"{"max_tokens": 3}"#).unwrap();
     let embedded = embed(&load(dir.path()), &["one two three"], Role::Passage, 1);
-    assert_eq!((embedded.tokens, embedded.truncated), (3, 1));
+    assert_eq!((embedded.tokens, embedded.truncated()), (3, 1));
 }
 
 fn external_model(file: &str) -> Vec<u8> {

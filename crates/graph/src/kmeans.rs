@@ -3,8 +3,9 @@
 
 use rayon::prelude::*;
 
-use crate::Stopped;
+use crate::Unfinished;
 use crate::rng::Rng;
+use crate::room;
 use crate::rows::Rows;
 
 /// Rows converted and multiplied at once. With 1,000 centres of 384 values one block is 0.2 GFLOP: a few
@@ -12,9 +13,10 @@ use crate::rows::Rows;
 pub const ROWS_PER_BLOCK: usize = 256;
 
 /// `out[i * k + j]` becomes the inner product of row i of `a` (rows x d) and row j of `b` (k x d).
-pub fn inner_products(a: &[f32], b: &[f32], d: usize, out: &mut Vec<f32>) {
+pub fn inner_products(a: &[f32], b: &[f32], d: usize, out: &mut Vec<f32>) -> Result<(), Unfinished> {
     let (rows, k) = (a.len() / d, b.len() / d);
     out.clear();
+    out.try_reserve(rows * k).map_err(|_| Unfinished::NoMemory)?;
     out.resize(rows * k, 0.0);
     let (d_stride, k_stride) = (d as isize, k as isize);
     // SAFETY: a is rows x d, b is read as its d x k transpose, out is rows x k: all in bounds and not overlapping.
@@ -36,6 +38,7 @@ pub fn inner_products(a: &[f32], b: &[f32], d: usize, out: &mut Vec<f32>) {
             1,
         );
     }
+    Ok(())
 }
 
 /// Calls `each` with every block of `ids` and the scores of its rows against all centres, in parallel; results in order.
@@ -44,21 +47,24 @@ pub fn map_blocks<T: Send>(
     ids: &[u32],
     centres: &[f32],
     stop: &(dyn Fn() -> bool + Sync),
-    each: impl Fn(&[u32], &[f32]) -> T + Sync,
-) -> Result<Vec<T>, Stopped> {
+    each: impl Fn(&[u32], &[f32]) -> Result<T, Unfinished> + Sync,
+) -> Result<Vec<T>, Unfinished> {
     let d = rows.dim();
     ids.par_chunks(ROWS_PER_BLOCK)
         .map_init(
-            || (vec![0.0; ROWS_PER_BLOCK * d], Vec::new()),
+            || (Vec::new(), Vec::new()),
             |(block, scores), ids| {
                 if stop() {
-                    return Err(Stopped);
+                    return Err(Unfinished::Stopped);
+                }
+                if block.is_empty() {
+                    *block = room::filled(0.0, ROWS_PER_BLOCK * d)?;
                 }
                 for (out, &id) in block.chunks_exact_mut(d).zip(ids) {
                     rows.read(id as usize, out);
                 }
-                inner_products(&block[..ids.len() * d], centres, d, scores);
-                Ok(each(ids, scores))
+                inner_products(&block[..ids.len() * d], centres, d, scores)?;
+                each(ids, scores)
             },
         )
         .collect()
@@ -70,12 +76,11 @@ pub fn assign(
     ids: &[u32],
     centres: &[f32],
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<u32>, Stopped> {
+) -> Result<Vec<u32>, Unfinished> {
     let k = centres.len() / rows.dim();
-    let blocks = map_blocks(rows, ids, centres, stop, |_, scores| {
-        scores.chunks_exact(k).map(best).collect::<Vec<u32>>()
-    })?;
-    Ok(blocks.concat())
+    let blocks =
+        map_blocks(rows, ids, centres, stop, |_, scores| room::listed(scores.chunks_exact(k).map(best)))?;
+    room::joined(blocks)
 }
 
 fn best(scores: &[f32]) -> u32 {
@@ -97,17 +102,17 @@ pub fn centres_of(
     k: usize,
     rng: &mut Rng,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<f32>, Stopped> {
+) -> Result<Vec<f32>, Unfinished> {
     let d = rows.dim();
-    let members = members_of(cluster_of, k);
-    let spare: Vec<u32> = (0..k).map(|_| ids[rng.below(ids.len())]).collect();
-    let mut centres = vec![0.0; k * d];
+    let members = members_of(cluster_of, k)?;
+    let spare: Vec<u32> = room::listed((0..k).map(|_| ids[rng.below(ids.len())]))?;
+    let mut centres = room::filled(0.0, k * d)?;
     centres.par_chunks_mut(d).zip(&members).zip(spare).try_for_each_init(
         || vec![0.0; d],
         |row, ((centre, members), spare)| {
             for block in members.chunks(ROWS_PER_BLOCK) {
                 if stop() {
-                    return Err(Stopped);
+                    return Err(Unfinished::Stopped);
                 }
                 for &member in block {
                     rows.read(ids[member as usize] as usize, row);
@@ -135,12 +140,17 @@ fn normalise(vector: &mut [f32]) -> bool {
 }
 
 /// Positions by cluster, ascending.
-pub fn members_of(cluster_of: &[u32], k: usize) -> Vec<Vec<u32>> {
-    let mut members = vec![Vec::new(); k];
+pub fn members_of(cluster_of: &[u32], k: usize) -> Result<Vec<Vec<u32>>, Unfinished> {
+    let mut sizes = room::filled(0usize, k)?;
+    cluster_of.iter().for_each(|&cluster| sizes[cluster as usize] += 1);
+    let mut members = room::with_room(k)?;
+    for size in sizes {
+        members.push(room::with_room(size)?);
+    }
     for (index, &cluster) in cluster_of.iter().enumerate() {
         members[cluster as usize].push(index as u32);
     }
-    members
+    Ok(members)
 }
 
 /// Spherical k-means (Lloyd) from random rows: k unit-length centres, row-major. `ids` must not be empty and `k` not
@@ -152,11 +162,11 @@ pub fn kmeans(
     rounds: usize,
     seed: u64,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<f32>, Stopped> {
+) -> Result<Vec<f32>, Unfinished> {
     let d = rows.dim();
     let mut rng = Rng::new(seed);
-    let mut centres = vec![0.0; k * d];
-    for (centre, start) in centres.chunks_exact_mut(d).zip(rng.distinct(ids.len(), k)) {
+    let mut centres = room::filled(0.0, k * d)?;
+    for (centre, start) in centres.chunks_exact_mut(d).zip(rng.distinct(ids.len(), k)?) {
         rows.read(ids[start] as usize, centre);
         normalise(centre);
     }
@@ -180,7 +190,7 @@ mod tests {
         ) {
             let (a, b) = (&values[..rows * d], &values[20 * 40..][..k * d]);
             let mut out = vec![7.0; 3];
-            inner_products(a, b, d, &mut out);
+            inner_products(a, b, d, &mut out).unwrap();
             prop_assert_eq!(out.len(), rows * k);
             for (i, x) in a.chunks_exact(d).enumerate() {
                 for (j, y) in b.chunks_exact(d).enumerate() {

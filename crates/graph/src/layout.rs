@@ -10,10 +10,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::Stopped;
+use crate::Unfinished;
 use crate::kmeans;
 use crate::order::Score;
 use crate::rng::Rng;
+use crate::room;
 use crate::rows::Rows;
 
 /// Rounds of plain k-means before the first auction.
@@ -52,7 +53,7 @@ pub fn balanced_pages(
     seed: u64,
     stop: &(dyn Fn() -> bool + Sync),
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Vec<u32>, Stopped> {
+) -> Result<Vec<u32>, Unfinished> {
     let rows = vectors.len();
     let fill = size.fill.max(1);
     let steps = rows * (PLAIN_ROUNDS + 2 * BALANCED_ROUNDS);
@@ -64,9 +65,9 @@ pub fn balanced_pages(
         progress: &|done| progress(done.min(steps), steps),
         done: AtomicUsize::new(0),
     };
-    let mut pages = vec![0; rows];
+    let mut pages = room::filled(0, rows)?;
     let mut next_page = 0;
-    let ids: Vec<u32> = (0..rows as u32).collect();
+    let ids: Vec<u32> = room::listed(0..rows as u32)?;
     layout.place(&ids, seed, &mut next_page, &mut pages)?;
     progress(steps, steps);
     Ok(pages)
@@ -83,7 +84,7 @@ struct Layout<'a> {
 
 impl Layout<'_> {
     /// Places the rows `ids` on pages from `next_page` on.
-    fn place(&self, ids: &[u32], seed: u64, next_page: &mut u32, out: &mut [u32]) -> Result<(), Stopped> {
+    fn place(&self, ids: &[u32], seed: u64, next_page: &mut u32, out: &mut [u32]) -> Result<(), Unfinished> {
         let pages = ids.len().div_ceil(self.fill);
         if pages > PAGES_AT_ONCE {
             let groups = self.groups(ids, pages.div_ceil(GROUP_PAGES), seed)?;
@@ -102,14 +103,14 @@ impl Layout<'_> {
     }
 
     /// Divides rows by coarse k-means. Only one group comes back if all rows are alike.
-    fn groups(&self, ids: &[u32], count: usize, seed: u64) -> Result<Vec<Vec<u32>>, Stopped> {
+    fn groups(&self, ids: &[u32], count: usize, seed: u64) -> Result<Vec<Vec<u32>>, Unfinished> {
         let mut rng = Rng::new(seed);
-        let mut sample: Vec<u32> =
-            rng.distinct(ids.len(), count * COARSE_SAMPLE).into_iter().map(|index| ids[index]).collect();
+        let chosen = rng.distinct(ids.len(), count * COARSE_SAMPLE)?;
+        let mut sample: Vec<u32> = room::listed(chosen.into_iter().map(|index| ids[index]))?;
         sample.sort_unstable();
         let centres = kmeans::kmeans(self.vectors, &sample, count, COARSE_ROUNDS, seed, self.stop)?;
         let group_of = kmeans::assign(self.vectors, ids, &centres, self.stop)?;
-        let mut groups = kmeans::members_of(&group_of, count);
+        let mut groups = kmeans::members_of(&group_of, count)?;
         groups.retain(|group| !group.is_empty());
         for member in groups.iter_mut().flatten() {
             *member = ids[*member as usize];
@@ -118,9 +119,9 @@ impl Layout<'_> {
     }
 
     /// Balanced k-means of one group: a page below `pages` for each row.
-    fn balance(&self, ids: &[u32], pages: usize, seed: u64) -> Result<Vec<u32>, Stopped> {
+    fn balance(&self, ids: &[u32], pages: usize, seed: u64) -> Result<Vec<u32>, Unfinished> {
         if pages <= 1 {
-            return Ok(vec![0; ids.len()]);
+            return room::filled(0, ids.len());
         }
         let mut rng = Rng::new(seed);
         let mut centres = kmeans::kmeans(self.vectors, ids, pages, PLAIN_ROUNDS, seed, self.stop)?;
@@ -133,7 +134,7 @@ impl Layout<'_> {
             page_of = self.auction(ids, &centres)?;
             self.step(2 * ids.len());
         }
-        fill_empty(&mut page_of, pages);
+        fill_empty(&mut page_of, pages)?;
         Ok(page_of)
     }
 
@@ -141,35 +142,40 @@ impl Layout<'_> {
         (self.progress)(self.done.fetch_add(steps, Relaxed) + steps);
     }
 
-    fn auction(&self, ids: &[u32], centres: &[f32]) -> Result<Vec<u32>, Stopped> {
+    fn auction(&self, ids: &[u32], centres: &[f32]) -> Result<Vec<u32>, Unfinished> {
         let pages = centres.len() / self.vectors.dim();
         let choices = CHOICES.min(pages);
         let lists = kmeans::map_blocks(self.vectors, ids, centres, self.stop, |_, scores| {
-            let mut lists = Vec::with_capacity(scores.len() / pages * choices);
+            let mut lists = room::with_room(scores.len() / pages * choices)?;
             scores.chunks_exact(pages).for_each(|scores| best_choices(scores, choices, &mut lists));
-            lists
+            Ok(lists)
         })?;
-        let mut auction = Auction::new(lists.concat(), choices, pages, self.capacity);
+        let mut auction = Auction::new(room::joined(lists)?, choices, pages, self.capacity)?;
         auction.run(self.stop)?;
         self.place_leftovers(ids, centres, auction)
     }
 
     /// Rows that no page of their choice would take: to the best page with room.
-    fn place_leftovers(&self, ids: &[u32], centres: &[f32], auction: Auction) -> Result<Vec<u32>, Stopped> {
+    fn place_leftovers(
+        &self,
+        ids: &[u32],
+        centres: &[f32],
+        auction: Auction,
+    ) -> Result<Vec<u32>, Unfinished> {
         let pages = centres.len() / self.vectors.dim();
-        let mut room: Vec<usize> = auction.bids.iter().map(|bids| self.capacity - bids.len()).collect();
-        let (mut page_of, leftovers) = auction.result(ids.len());
+        let mut free: Vec<usize> = room::listed(auction.bids.iter().map(|bids| self.capacity - bids.len()))?;
+        let (mut page_of, leftovers) = auction.result(ids.len())?;
         for block in leftovers.chunks(kmeans::ROWS_PER_BLOCK) {
             let block_ids: Vec<u32> = block.iter().map(|&row| ids[row as usize]).collect();
             let scores = kmeans::map_blocks(self.vectors, &block_ids, centres, self.stop, |_, scores| {
-                scores.to_vec()
+                room::listed(scores.iter().copied())
             })?;
-            for (&row, scores) in block.iter().zip(scores.concat().chunks_exact(pages)) {
-                let with_room = (0..pages).filter(|&page| room[page] > 0);
+            for (&row, scores) in block.iter().zip(room::joined(scores)?.chunks_exact(pages)) {
+                let with_room = (0..pages).filter(|&page| free[page] > 0);
                 let best = with_room.max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
                 // Capacity is at least rows / pages, so there is always room for one more.
                 let page = best.unwrap_or(0);
-                room[page] = room[page].saturating_sub(1);
+                free[page] = free[page].saturating_sub(1);
                 page_of[row as usize] = page as u32;
             }
         }
@@ -210,24 +216,25 @@ struct Auction {
 }
 
 impl Auction {
-    fn new(lists: Vec<Choice>, choices: usize, pages: usize, capacity: usize) -> Auction {
+    fn new(lists: Vec<Choice>, choices: usize, pages: usize, capacity: usize) -> Result<Auction, Unfinished> {
         let rows = lists.len() / choices;
-        Auction {
+        Ok(Auction {
             lists,
             choices,
             capacity,
-            bids: (0..pages).map(|_| BinaryHeap::new()).collect(),
-            prices: vec![0.0; pages],
-            waiting: (0..rows as u32).rev().collect(),
-        }
+            // Each grows to its capacity at most: a page's worth of rows.
+            bids: room::listed((0..pages).map(|_| BinaryHeap::new()))?,
+            prices: room::filled(0.0, pages)?,
+            waiting: room::listed((0..rows as u32).rev())?,
+        })
     }
 
     /// Until every row has a page, or the bids are used up.
-    fn run(&mut self, stop: &(dyn Fn() -> bool + Sync)) -> Result<(), Stopped> {
+    fn run(&mut self, stop: &(dyn Fn() -> bool + Sync)) -> Result<(), Unfinished> {
         let limit = self.waiting.len() * BIDS_PER_ROW;
         for count in 0..limit {
             if count % 4096 == 0 && stop() {
-                return Err(Stopped);
+                return Err(Unfinished::Stopped);
             }
             let Some(row) = self.waiting.pop() else { break };
             self.bid(row);
@@ -267,8 +274,8 @@ impl Auction {
     }
 
     /// The page of each row, and the rows that have none.
-    fn result(self, rows: usize) -> (Vec<u32>, Vec<u32>) {
-        let mut page_of = vec![0; rows];
+    fn result(self, rows: usize) -> Result<(Vec<u32>, Vec<u32>), Unfinished> {
+        let mut page_of = room::filled(0, rows)?;
         for (page, bids) in self.bids.iter().enumerate() {
             for &(_, row) in bids {
                 page_of[row as usize] = page as u32;
@@ -276,13 +283,13 @@ impl Auction {
         }
         let mut leftovers = self.waiting;
         leftovers.sort_unstable();
-        (page_of, leftovers)
+        Ok((page_of, leftovers))
     }
 }
 
 /// Gives every empty page a row of the fullest one. There are at least as many rows as pages.
-fn fill_empty(page_of: &mut [u32], pages: usize) {
-    let mut members = kmeans::members_of(page_of, pages);
+fn fill_empty(page_of: &mut [u32], pages: usize) -> Result<(), Unfinished> {
+    let mut members = kmeans::members_of(page_of, pages)?;
     for page in 0..pages {
         if !members[page].is_empty() {
             continue;
@@ -293,4 +300,5 @@ fn fill_empty(page_of: &mut [u32], pages: usize) {
             page_of[row as usize] = page as u32;
         }
     }
+    Ok(())
 }

@@ -12,6 +12,7 @@ pub mod links;
 pub mod memory;
 pub mod patience;
 pub mod rerank;
+pub mod room;
 pub mod rows;
 pub mod split;
 pub mod walk;
@@ -20,6 +21,7 @@ mod hash;
 mod order;
 mod rng;
 
+pub use kmeans::members_of;
 pub use layout::{PageSize, balanced_pages};
 pub use links::{entry_hubs, link_hubs, select_links};
 pub use patience::default_patience;
@@ -28,7 +30,13 @@ pub use rows::{F16Rows, F32Rows, Rows};
 pub use split::split;
 pub use walk::{Hub, HubMetric, HubReader, HubRef, HubWalk, NodePageRef};
 
-/// The caller's `stop` answered true: the work was given up and there is no result.
+/// Why there is no result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("stopped by the caller")]
-pub struct Stopped;
+pub enum Unfinished {
+    /// The caller's `stop` answered true, and the work was given up.
+    #[error("stopped by the caller")]
+    Stopped,
+    /// The system refused memory.
+    #[error("out of memory")]
+    NoMemory,
+}

@@ -6,8 +6,9 @@
 
 use rayon::prelude::*;
 
-use crate::Stopped;
+use crate::Unfinished;
 use crate::kmeans::{self, ROWS_PER_BLOCK};
+use crate::room;
 use crate::rows::{F32Rows, Rows};
 use crate::walk::HubRef;
 
@@ -22,50 +23,53 @@ pub fn link_hubs(
     d: usize,
     max_links: usize,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<Vec<u32>>, Stopped> {
+) -> Result<Vec<Vec<u32>>, Unfinished> {
     let k = centres.len().checked_div(d).unwrap_or(0);
     if k < 2 || max_links == 0 {
-        return Ok(vec![Vec::new(); k]);
+        return room::filled(Vec::new(), k);
     }
     let wanted = (CANDIDATES_PER_LINK * max_links).min(k - 1);
     let near = nearest(centres, d, wanted, stop)?;
-    let chosen: Vec<Vec<u32>> = near
-        .par_iter()
-        .enumerate()
-        .map(
-            |(hub, near)| {
-                if stop() { Err(Stopped) } else { Ok(choose(centres, d, hub as u32, near, max_links)) }
-            },
-        )
-        .collect::<Result<_, _>>()?;
-    let mut reverse = vec![Vec::new(); k];
+    let chosen = near.par_iter().enumerate().map(|(hub, near)| {
+        if stop() { Err(Unfinished::Stopped) } else { Ok(choose(centres, d, hub as u32, near, max_links)) }
+    });
+    let chosen = all_of(room::collected(chosen, k)?)?;
+    drop(near);
+    let mut reverse = room::filled(Vec::new(), k)?;
     for (hub, links) in chosen.iter().enumerate() {
         for &link in links {
-            reverse[link as usize].push(hub as u32);
+            room::push(&mut reverse[link as usize], hub as u32)?;
         }
     }
-    chosen
-        .into_par_iter()
-        .zip(reverse)
-        .enumerate()
-        .map(|(hub, (links, reverse))| {
-            if stop() { Err(Stopped) } else { Ok(mutual(centres, d, hub as u32, links, &reverse, max_links)) }
-        })
-        .collect()
+    let links = chosen.into_par_iter().zip(reverse).enumerate().map(|(hub, (links, reverse))| {
+        if stop() {
+            Err(Unfinished::Stopped)
+        } else {
+            Ok(mutual(centres, d, hub as u32, links, &reverse, max_links))
+        }
+    });
+    all_of(room::collected(links, k)?)
+}
+
+/// The results, if there is no error among them.
+fn all_of<T>(results: Vec<Result<T, Unfinished>>) -> Result<Vec<T>, Unfinished> {
+    let mut all = room::with_room(results.len())?;
+    for result in results {
+        all.push(result?);
+    }
+    Ok(all)
 }
 
 /// `count` hubs that lie far apart and together represent all: the hub nearest to each of `count` cluster centres.
 /// `centres` is k x d, row-major; gives fewer if there are fewer hubs. Deterministic.
-pub fn entry_hubs(centres: &[f32], d: usize, count: usize) -> Vec<u32> {
+pub fn entry_hubs(centres: &[f32], d: usize, count: usize) -> Result<Vec<u32>, Unfinished> {
     let rows = F32Rows::new(centres, d);
     let k = if d == 0 { 0 } else { rows.len() };
     if k <= count {
-        return (0..k as u32).collect();
+        return room::listed(0..k as u32);
     }
-    let all: Vec<u32> = (0..k as u32).collect();
-    let Ok(clusters) = kmeans::kmeans(&rows, &all, count, 8, 1, &|| false) else {
-        return all[..count].to_vec();
-    };
+    let all: Vec<u32> = room::listed(0..k as u32)?;
+    let clusters = kmeans::kmeans(&rows, &all, count, 8, 1, &|| false)?;
     let mut entries: Vec<u32> = Vec::with_capacity(count);
     for cluster in clusters.chunks_exact(d) {
         let nearest = all
@@ -75,7 +79,7 @@ pub fn entry_hubs(centres: &[f32], d: usize, count: usize) -> Vec<u32> {
             .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         entries.extend(nearest.map(|(_, hub)| hub));
     }
-    entries
+    Ok(entries)
 }
 
 /// Links for one hub with centre `target`, out of `candidates` (any order, may repeat; not the hub itself), nearest
@@ -146,35 +150,35 @@ fn nearest(
     d: usize,
     wanted: usize,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<Vec<u32>>, Stopped> {
+) -> Result<Vec<Vec<u32>>, Unfinished> {
     let k = centres.len() / d;
-    let half_norms: Vec<f32> =
-        centres.chunks_exact(d).map(|c| 0.5 * c.iter().map(|x| x * x).sum::<f32>()).collect();
+    let norms = centres.chunks_exact(d).map(|c| 0.5 * c.iter().map(|x| x * x).sum::<f32>());
+    let half_norms: Vec<f32> = room::listed(norms)?;
     let blocks = centres.par_chunks(ROWS_PER_BLOCK * d).enumerate();
-    let near: Result<Vec<Vec<Vec<u32>>>, Stopped> = blocks
-        .map_init(<(Vec<f32>, Vec<u32>)>::default, |(scores, order), (block, targets)| {
-            if stop() {
-                return Err(Stopped);
+    let count = blocks.len();
+    let near = blocks.map_init(<(Vec<f32>, Vec<u32>)>::default, |(scores, order), (block, targets)| {
+        if stop() {
+            return Err(Unfinished::Stopped);
+        }
+        kmeans::inner_products(targets, centres, d, scores)?;
+        order.try_reserve(k).map_err(|_| Unfinished::NoMemory)?;
+        let first = block * ROWS_PER_BLOCK;
+        let lists = scores.chunks_exact_mut(k).enumerate().map(|(i, scores)| {
+            for (score, half_norm) in scores.iter_mut().zip(&half_norms) {
+                *score -= half_norm;
             }
-            kmeans::inner_products(targets, centres, d, scores);
-            let first = block * ROWS_PER_BLOCK;
-            let lists = scores.chunks_exact_mut(k).enumerate().map(|(i, scores)| {
-                for (score, half_norm) in scores.iter_mut().zip(&half_norms) {
-                    *score -= half_norm;
-                }
-                scores[first + i] = f32::NEG_INFINITY;
-                order.clear();
-                order.extend(0..k as u32);
-                let by_score =
-                    |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-                order.select_nth_unstable_by(wanted - 1, by_score);
-                // A list of its own length: k lists with room for k hubs would be gigabytes in a large index.
-                order[..wanted].to_vec()
-            });
-            Ok(lists.collect())
-        })
-        .collect();
-    Ok(near?.into_iter().flatten().collect())
+            scores[first + i] = f32::NEG_INFINITY;
+            order.clear();
+            order.extend(0..k as u32);
+            let by_score =
+                |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
+            order.select_nth_unstable_by(wanted - 1, by_score);
+            // A list of its own length: k lists with room for k hubs would be gigabytes in a large index.
+            order[..wanted].to_vec()
+        });
+        room::listed(lists)
+    });
+    room::joined(all_of(room::collected(near, count)?)?)
 }
 
 fn row(centres: &[f32], d: usize, index: u32) -> &[f32] {

@@ -1,5 +1,7 @@
 //! A small seeded generator, so that a layout is the same for the same seed on every platform and version.
 
+use crate::{Unfinished, room};
+
 /// SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
@@ -23,25 +25,26 @@ impl Rng {
     }
 
     /// `count` different numbers below `bound`, in random order; all of them when `count >= bound`.
-    pub fn distinct(&mut self, bound: usize, count: usize) -> Vec<usize> {
+    pub fn distinct(&mut self, bound: usize, count: usize) -> Result<Vec<usize>, Unfinished> {
         let count = count.min(bound);
         if count * 4 > bound {
-            let mut all: Vec<usize> = (0..bound).collect();
+            let mut all: Vec<usize> = room::listed(0..bound)?;
             for i in 0..count {
                 let j = i + self.below(bound - i);
                 all.swap(i, j);
             }
             all.truncate(count);
-            return all;
+            return Ok(all);
         }
         let mut seen = crate::hash::FastSet::default();
-        let mut chosen = Vec::with_capacity(count);
+        seen.try_reserve(count).map_err(|_| Unfinished::NoMemory)?;
+        let mut chosen = room::with_room(count)?;
         while chosen.len() < count {
             let candidate = self.below(bound);
             if seen.insert(candidate) {
                 chosen.push(candidate);
             }
         }
-        chosen
+        Ok(chosen)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use half::f16;
-use leann_graph::{F16Rows, F32Rows, PageSize, Rows, Stopped, balanced_pages};
+use leann_graph::{F16Rows, F32Rows, PageSize, Rows, Unfinished, balanced_pages};
 use proptest::prelude::*;
 use support::{clustered, dot};
 
@@ -103,7 +103,7 @@ fn stops_soon() {
         }
         stopped.store(true, Relaxed);
         let since = Instant::now();
-        assert_eq!(work.join().unwrap(), Err(Stopped));
+        assert_eq!(work.join().unwrap(), Err(Unfinished::Stopped));
         assert!(since.elapsed() < Duration::from_millis(500));
     });
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use leann_graph::{HubRef, Stopped, entry_hubs, link_hubs, select_links, split};
+use leann_graph::{HubRef, Unfinished, entry_hubs, link_hubs, select_links, split};
 use proptest::prelude::*;
 use support::{clustered, dot};
 
@@ -29,7 +29,7 @@ fn links_reach_nearly_every_hub() {
     let centres = clustered(1500, d, 70, 1);
     let links = linked(&centres, d, 10);
     assert!(links.iter().all(|links| !links.is_empty() && links.len() <= 10));
-    let count = reached(&links, &entry_hubs(&centres, d, 8));
+    let count = reached(&links, &entry_hubs(&centres, d, 8).unwrap());
     assert!(count >= 1480, "{count} of 1500 hubs reached");
 }
 
@@ -39,16 +39,16 @@ fn no_hubs_and_one_hub() {
     assert_eq!(linked(&[1.0, 2.0], 2, 8), [Vec::<u32>::new()]);
     assert_eq!(linked(&[1.0, 0.0, 0.0, 1.0], 2, 8), [vec![1], vec![0]]);
     assert_eq!(linked(&[1.0, 0.0, 0.0, 1.0], 2, 0), [Vec::<u32>::new(), Vec::new()]);
-    assert!(entry_hubs(&[], 4, 3).is_empty());
-    assert_eq!(entry_hubs(&[1.0, 0.0, 0.0, 1.0], 2, 3), [0, 1]);
-    assert_eq!(link_hubs(&clustered(600, 4, 3, 1), 4, 8, &|| true), Err(Stopped));
+    assert!(entry_hubs(&[], 4, 3).unwrap().is_empty());
+    assert_eq!(entry_hubs(&[1.0, 0.0, 0.0, 1.0], 2, 3).unwrap(), [0, 1]);
+    assert_eq!(link_hubs(&clustered(600, 4, 3, 1), 4, 8, &|| true), Err(Unfinished::Stopped));
 }
 
 #[test]
 fn entries_spread_over_the_clusters() {
     let d = 8;
     let centres = clustered(400, d, 8, 11);
-    let entries = entry_hubs(&centres, d, 8);
+    let entries = entry_hubs(&centres, d, 8).unwrap();
     let clusters: std::collections::HashSet<u32> = entries.iter().map(|hub| hub % 8).collect();
     assert!(clusters.len() >= 6, "{} of 8 clusters have an entry", clusters.len());
 }

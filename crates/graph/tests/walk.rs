@@ -25,7 +25,8 @@ fn linked(centres: &[f32], d: usize, max_links: usize, entries: usize) -> Memory
         let links = links.into_iter().map(|link| hubs.place(link as usize)).collect();
         hubs.push(hub(index as u32, 0, centre, links));
     }
-    hubs.entries = entry_hubs(centres, d, entries).into_iter().map(|hub| hubs.place(hub as usize)).collect();
+    hubs.entries =
+        entry_hubs(centres, d, entries).unwrap().into_iter().map(|hub| hubs.place(hub as usize)).collect();
     hubs
 }
 

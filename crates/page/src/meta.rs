@@ -40,8 +40,9 @@ const MODEL: usize = 120;
 /// The name's 127 bytes and one that is always zero.
 const MODEL_ROOM: usize = MAX_MODEL_NAME + 1;
 const ENTRY_HUBS: usize = MODEL + MODEL_ROOM;
+const TRUNCATED_ROWS: usize = ENTRY_HUBS + MAX_ENTRY_HUBS * REF_BYTES;
 /// Bytes before the reserved tail, which goes on to the end of the body.
-const FIXED: usize = ENTRY_HUBS + MAX_ENTRY_HUBS * REF_BYTES;
+const FIXED: usize = TRUNCATED_ROWS + 8;
 
 /// What the sketches of an index are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub struct Meta {
     pub seed: u64,
     /// Rows that the sketch was trained on.
     pub rows_trained: u32,
+    /// Rows whose text was longer than the model reads: of the build, and of inserts since.
+    pub truncated_rows: u64,
     /// Block number of the first params page, or [`crate::NO_PAGE`].
     pub params_first: u32,
     /// Bytes of the parameters, over all params pages.
@@ -132,6 +135,7 @@ impl Meta {
         put(page, SEED, self.seed.to_le_bytes());
         put(page, ROWS_AT_BUILD, self.rows_at_build.to_le_bytes());
         put(page, NODES, self.nodes.to_le_bytes());
+        put(page, TRUNCATED_ROWS, self.truncated_rows.to_le_bytes());
         put(page, DIM, self.dim.to_le_bytes());
         put(page, PARAMS_FIRST, self.params_first.to_le_bytes());
         put(page, PARAMS_LEN, self.params_len.to_le_bytes());
@@ -178,6 +182,7 @@ impl Meta {
             sketch_form,
             seed: get_u64(page, SEED),
             rows_trained: get_u32(page, ROWS_TRAINED),
+            truncated_rows: get_u64(page, TRUNCATED_ROWS),
             params_first: get_u32(page, PARAMS_FIRST),
             params_len: get_u32(page, PARAMS_LEN),
             params_checksum: get_u32(page, PARAMS_CHECKSUM),
@@ -206,7 +211,7 @@ fn read_model(page: &[u8; FIXED]) -> Result<String, PageError> {
 }
 
 fn read_entry_hubs(page: &[u8; FIXED]) -> Result<Vec<HubRef>, PageError> {
-    let hubs = page[ENTRY_HUBS..].as_chunks().0;
+    let hubs = page[ENTRY_HUBS..TRUNCATED_ROWS].as_chunks().0;
     let count = get_u16(page, ENTRY_HUB_COUNT);
     let Some((hubs, rest)) = hubs.split_at_checked(usize::from(count)) else {
         return impossible("entry hub count", count);

@@ -46,6 +46,7 @@ fn meta_page() -> Vec<u8> {
         sketch_form: SketchForm::Trained,
         seed: 1,
         rows_trained: 300,
+        truncated_rows: 0,
         params_first: 1,
         params_len: 2000,
         params_checksum: 3,
@@ -69,7 +70,7 @@ fn params_page() -> Vec<u8> {
 
 fn free_page() -> Vec<u8> {
     let mut body = vec![0; LEN];
-    FreePage::init(&mut body, 6, 12_345).unwrap();
+    FreePage::init(&mut body, 6).unwrap();
     body
 }
 

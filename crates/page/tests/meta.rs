@@ -17,6 +17,7 @@ fn example() -> Meta {
         sketch_form: SketchForm::Trained,
         seed: 42,
         rows_trained: 5000,
+        truncated_rows: 77,
         params_first: 1,
         params_len: 75_000,
         params_checksum: 0xDEAD_BEEF,
@@ -63,7 +64,7 @@ fn limits_are_kept_exactly() {
         65,
     );
     refused(Meta { dim: MAX_DIM + 1, ..meta.clone() }, "number of dimensions", u64::from(MAX_DIM) + 1);
-    assert_eq!(meta.encode(&mut [0; 600]), Err(PageError::Short { len: 600, needed: 632 }));
+    assert_eq!(meta.encode(&mut [0; 600]), Err(PageError::Short { len: 600, needed: 640 }));
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn impossible_bytes_are_refused() {
 
 #[test]
 fn reserved_bytes_must_be_zero() {
-    for at in [247, 632, 1023] {
+    for at in [247, 640, 1023] {
         let mut body = encoded(&example());
         body[at] = 1;
         assert!(matches!(Meta::decode(&body), Err(PageError::Impossible { value: 1, .. })), "byte {at}");
@@ -100,7 +101,7 @@ fn reserved_bytes_must_be_zero() {
 fn other_pages_are_told() {
     let wrong = PageError::WrongKind { expected: PageKind::Meta, found: PageKind::Zero };
     assert_eq!(Meta::decode(&[0; 1024]), Err(wrong));
-    assert_eq!(Meta::decode(&encoded(&example())[..631]), Err(PageError::Short { len: 631, needed: 632 }));
+    assert_eq!(Meta::decode(&encoded(&example())[..639]), Err(PageError::Short { len: 639, needed: 640 }));
     let mut body = encoded(&example());
     body[3] = 2;
     assert_eq!(Meta::decode(&body), Err(PageError::Version { found: 2, supported: 1 }));
@@ -108,7 +109,7 @@ fn other_pages_are_told() {
 
 prop_compose! {
     fn any_meta()(
-        (index_id, seed, rows_at_build, nodes) in any::<(u64, u64, u64, u64)>(),
+        (index_id, seed, rows_at_build, nodes, truncated_rows) in any::<(u64, u64, u64, u64, u64)>(),
         model in "[^\\x00]{0,31}",
         (fingerprint, form) in any::<([u8; 32], u8)>(),
         dim in 0..=MAX_DIM,
@@ -121,7 +122,7 @@ prop_compose! {
         let entry_hubs = entry_hubs.into_iter().map(|(page, slot)| HubRef { page, slot }).collect();
         Meta {
             index_id, model, fingerprint, dim, sketch_bytes, directions, centre_len, max_links, sketch_form, seed,
-            rows_trained, params_first, params_len, params_checksum, hub_first, entry_hubs, rows_at_build,
+            rows_trained, truncated_rows, params_first, params_len, params_checksum, hub_first, entry_hubs, rows_at_build,
             nodes, node_pages, hub_pages, free_pages,
         }
     }

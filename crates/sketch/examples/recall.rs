@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for (name, sample) in [("trained on all", &many), ("trained on 300", &few)] {
             let start = Instant::now();
             let options = TrainOptions { sketch_bytes: size, rows: count, seed: 1 };
-            let sketcher = Sketcher::train(sample, rows.dim, &options)?;
+            let sketcher = Sketcher::train(sample, rows.dim, &options, &|| false)?;
             report(name, &sketcher, start.elapsed().as_secs_f32(), &rows, &queries, &truth);
         }
     }

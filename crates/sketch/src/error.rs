@@ -4,9 +4,6 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SketchError {
-    /// The sample is smaller than [`crate::MIN_TRAINING_ROWS`].
-    #[error("a sketcher needs at least {needed} rows to train on, got {got}")]
-    TooFewRows { got: usize, needed: usize },
     /// The dimension is zero or above [`crate::MAX_DIM`], or the sample is not a whole number of rows.
     #[error("the sample has {len} values, which is no whole number of rows of {dim} dimensions")]
     Shape { len: usize, dim: usize },
@@ -16,9 +13,12 @@ pub enum SketchError {
     /// The sample holds a NaN or an infinity.
     #[error("the sample holds a value that is not finite")]
     NotFinite,
-    /// The rows of the sample are all (nearly) the same, so that there is nothing to learn from them.
-    #[error("the rows of the sample do not differ")]
-    NoVariance,
+    /// The caller's `stop` answered true.
+    #[error("stopped by the caller")]
+    Stopped,
+    /// The system refused memory for the training.
+    #[error("out of memory")]
+    NoMemory,
     /// Bytes given to `from_bytes` are not the parameters of a sketcher; the text says what is wrong with them.
     #[error("damaged sketch parameters: {0}")]
     Damaged(&'static str),

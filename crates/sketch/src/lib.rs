@@ -13,6 +13,7 @@
 
 mod allot;
 mod code;
+mod eigen;
 mod error;
 mod float16;
 mod format;
@@ -69,16 +70,26 @@ impl Sketcher {
         Sketcher { form: Arc::new(Form::Float16 { dim }) }
     }
 
-    /// Learns a sketcher from `sample`: rows of `dim` values each, one after the other, each of unit length.
+    /// Learns a sketcher from `sample`: rows of `dim` values each, one after the other, each of unit length. Where there is too little to
+    /// learn from, fewer than [`MIN_TRAINING_ROWS`] different rows or hardly a direction in which they differ, it is the untrained one.
     ///
-    /// The same sample and options give the same sketcher on the same machine.
+    /// `stop` is asked again and again, and true ends it within some ten milliseconds. The same sample and options give the same sketcher
+    /// on the same machine.
     ///
     /// # Errors
     ///
-    /// [`SketchError::TooFewRows`] below [`MIN_TRAINING_ROWS`], [`SketchError::NoVariance`] if the rows do not differ; the others
-    /// if sample or options are out of range.
-    pub fn train(sample: &[f32], dim: usize, options: &TrainOptions) -> Result<Sketcher, SketchError> {
-        Ok(Sketcher { form: Arc::new(Form::Trained(train::train(sample, dim, options)?)) })
+    /// [`SketchError::Stopped`], [`SketchError::NoMemory`]; the others if sample or options are out of range.
+    pub fn train(
+        sample: &[f32],
+        dim: usize,
+        options: &TrainOptions,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Sketcher, SketchError> {
+        let trained = train::train(sample, dim, options, stop)?;
+        Ok(trained.map_or_else(
+            || Sketcher::untrained(dim, options.seed),
+            |trained| Sketcher { form: Arc::new(Form::Trained(trained)) },
+        ))
     }
 
     /// The parameters as bytes, for [`Sketcher::from_bytes`]. About `directions() * dim() / 2` bytes if trained, at most 17

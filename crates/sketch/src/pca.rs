@@ -1,6 +1,8 @@
 //! Principal directions of a sample, and how much variance a *new* row has along them.
 
-use nalgebra::{DMatrix, DMatrixView, DVector, SymmetricEigen};
+use nalgebra::{DMatrixView, DMatrixViewMut, Dyn, MatrixView};
+
+use crate::eigen::{self, Unfinished, filled, with_room};
 
 /// Below this many rows per dimension the sample's own variances mislead (too large along the leading directions, too small along
 /// the last), and variances are cross-validated instead.
@@ -19,61 +21,117 @@ pub(crate) struct Principal {
 }
 
 /// Up to `limit` principal directions of `rows` (centred, `dim` values each).
-pub(crate) fn principal(rows: &[f32], dim: usize, limit: usize) -> Principal {
-    let mut found = eigen(rows, dim, limit);
+pub(crate) fn principal(
+    rows: &[f32],
+    dim: usize,
+    limit: usize,
+    stop: &dyn Fn() -> bool,
+) -> Result<Principal, Unfinished> {
+    let mut found = eigen(rows, dim, limit, stop)?;
     let count = rows.len() / dim;
     if count < ROWS_PER_DIM * dim {
-        found.variances = cross_validated(rows, dim, limit);
+        found.variances = cross_validated(rows, dim, limit, stop)?;
         found.variances.resize(found.basis.len() / dim, 0.0);
     }
-    found
+    Ok(found)
 }
 
 /// Eigenvectors of the covariance, by way of whichever Gram matrix is smaller.
-fn eigen(rows: &[f32], dim: usize, limit: usize) -> Principal {
+fn eigen(rows: &[f32], dim: usize, limit: usize, stop: &dyn Fn() -> bool) -> Result<Principal, Unfinished> {
     let count = rows.len() / dim;
-    // nalgebra stores columns one after the other, so that each row of the sample is a column here.
-    let sample = DMatrixView::from_slice(rows, dim, count);
     let wide = count < dim;
-    let gram = if wide { sample.transpose() * sample } else { covariance(rows, dim) };
-    let decomposition = SymmetricEigen::new(gram);
-    let mut order: Vec<usize> = (0..decomposition.eigenvalues.len()).collect();
-    order.sort_by(|a, b| decomposition.eigenvalues[*b].total_cmp(&decomposition.eigenvalues[*a]));
+    let size = if wide { count } else { dim };
+    let gram = if wide { products(rows, dim, stop)? } else { covariance(rows, dim, stop)? };
+    let found = eigen::symmetric(gram, size, stop)?;
     // What is below this is rounding error, and its direction is arbitrary.
-    let floor = decomposition.eigenvalues[order[0]].max(0.0) * 1e-6;
-    let mut found = Principal { basis: Vec::new(), variances: Vec::new() };
-    for index in order.into_iter().take(limit) {
-        let value = decomposition.eigenvalues[index];
-        if value.is_nan() || value <= floor {
+    let floor = found.values.first().map_or(0.0, |largest| largest.max(0.0) * 1e-6);
+    let mut principal =
+        Principal { basis: with_room(limit.min(found.values.len()) * dim)?, variances: Vec::new() };
+    for (value, vector) in found.values.iter().zip(found.vectors.chunks_exact(size)).take(limit) {
+        if *value <= floor {
             break;
         }
-        let vector: DVector<f32> = decomposition.eigenvectors.column(index).into_owned();
-        let direction = if wide { (sample * vector).normalize() } else { vector };
-        found.basis.extend(direction.iter());
-        found.variances.push(f64::from(value) / count as f64);
+        let direction = if wide { combination(rows, dim, vector) } else { Some(vector.to_vec()) };
+        if let Some(direction) = direction {
+            principal.basis.extend(direction);
+            principal.variances.push(value / count as f64);
+        }
     }
-    found
+    Ok(principal)
 }
 
-/// The sum of the rows' outer products. Some rows at a time, because their transpose is a copy.
-fn covariance(rows: &[f32], dim: usize) -> DMatrix<f32> {
-    let mut sum = DMatrix::zeros(dim, dim);
+/// The sum of the rows' outer products. Some rows at a time, so that it can be stopped.
+fn covariance(rows: &[f32], dim: usize, stop: &dyn Fn() -> bool) -> Result<Vec<f64>, Unfinished> {
+    let mut sum = filled(0f64, dim * dim)?;
+    let mut product = filled(0f32, dim * dim)?;
     for some in rows.chunks(ROWS_AT_ONCE * dim) {
-        let some = DMatrixView::from_slice(some, dim, some.len() / dim);
-        sum.gemm(1.0, &some, &some.transpose(), 1.0);
+        if stop() {
+            return Err(Unfinished::Stopped);
+        }
+        // nalgebra stores columns one after the other, so that each row of the sample is a column here.
+        let columns = DMatrixView::from_slice(some, dim, some.len() / dim);
+        DMatrixViewMut::from_slice(&mut product, dim, dim).gemm(1.0, &columns, &transposed(some, dim), 0.0);
+        sum.iter_mut().zip(&product).for_each(|(sum, value)| *sum += f64::from(*value));
     }
-    sum
+    mirror(&mut sum, dim);
+    Ok(sum)
+}
+
+/// The rows' inner products.
+fn products(rows: &[f32], dim: usize, stop: &dyn Fn() -> bool) -> Result<Vec<f64>, Unfinished> {
+    if stop() {
+        return Err(Unfinished::Stopped);
+    }
+    let count = rows.len() / dim;
+    let sample = DMatrixView::from_slice(rows, dim, count);
+    let mut product = filled(0f32, count * count)?;
+    DMatrixViewMut::from_slice(&mut product, count, count).gemm(1.0, &transposed(rows, dim), &sample, 0.0);
+    let mut wide = with_room(count * count)?;
+    wide.extend(product.iter().map(|value| f64::from(*value)));
+    mirror(&mut wide, count);
+    Ok(wide)
+}
+
+/// The rows as rows of a matrix, without a copy.
+fn transposed(rows: &[f32], dim: usize) -> MatrixView<'_, f32, Dyn, Dyn, Dyn, Dyn> {
+    MatrixView::from_slice_with_strides_generic(rows, Dyn(rows.len() / dim), Dyn(dim), Dyn(dim), Dyn(1))
+}
+
+/// Makes a matrix exactly symmetric that is so but for rounding.
+fn mirror(matrix: &mut [f64], n: usize) {
+    for i in 0..n {
+        for j in 0..i {
+            matrix[j * n + i] = matrix[i * n + j];
+        }
+    }
+}
+
+/// The rows with these weights added up, at unit length. None if nothing is left.
+fn combination(rows: &[f32], dim: usize, weights: &[f32]) -> Option<Vec<f32>> {
+    let mut sum = vec![0f64; dim];
+    for (row, weight) in rows.chunks_exact(dim).zip(weights) {
+        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*weight) * f64::from(*value));
+    }
+    let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+    (length.is_normal()).then(|| sum.iter().map(|value| (value / length) as f32).collect())
 }
 
 /// The variance of rows that were not looked at along the first, second, ... direction found without them, averaged over folds and made to
 /// fall (Bartz, "Cross-validation based nonlinear shrinkage", 2016).
-fn cross_validated(rows: &[f32], dim: usize, limit: usize) -> Vec<f64> {
+fn cross_validated(
+    rows: &[f32],
+    dim: usize,
+    limit: usize,
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<f64>, Unfinished> {
     let count = rows.len() / dim;
     let mut sums: Vec<(f64, usize)> = Vec::new();
     for fold in 0..(VALIDATION_ROWS * FOLDS).div_ceil(count).min(FOLDS) {
         let (from, to) = (count * fold / FOLDS * dim, count * (fold + 1) / FOLDS * dim);
-        let others = [&rows[..from], &rows[to..]].concat();
-        let found = eigen(&others, dim, limit);
+        let mut others = with_room(rows.len() - (to - from))?;
+        others.extend_from_slice(&rows[..from]);
+        others.extend_from_slice(&rows[to..]);
+        let found = eigen(&others, dim, limit, stop)?;
         sums.resize(sums.len().max(found.variances.len()), (0.0, 0));
         for (direction, (sum, seen)) in found.basis.chunks_exact(dim).zip(&mut sums) {
             for row in rows[from..to].chunks_exact(dim) {
@@ -82,7 +140,7 @@ fn cross_validated(rows: &[f32], dim: usize, limit: usize) -> Vec<f64> {
             }
         }
     }
-    falling(&sums.iter().map(|(sum, seen)| sum / (*seen).max(1) as f64).collect::<Vec<_>>())
+    Ok(falling(&sums.iter().map(|(sum, seen)| sum / (*seen).max(1) as f64).collect::<Vec<_>>()))
 }
 
 /// The falling sequence nearest to `values` (pool adjacent violators).
@@ -123,7 +181,7 @@ mod tests {
     #[test]
     fn finds_the_axes_of_a_stretched_cloud() {
         let rows = sample(500, &[1.0, 5.0, 0.1, 2.0]);
-        let found = principal(&rows, 4, 3);
+        let found = principal(&rows, 4, 3, &|| false).unwrap();
         assert_eq!(found.variances.len(), 3);
         for (direction, axis) in found.basis.chunks_exact(4).zip([1, 3, 0]) {
             assert!(direction[axis].abs() > 0.99, "{direction:?}");
@@ -135,8 +193,8 @@ mod tests {
     fn a_sample_smaller_than_the_dimension_does_not_fool_it() {
         // All directions alike: any apparent structure is chance, and new rows know nothing of it.
         let rows = sample(100, &[1.0; 200]);
-        let naive = eigen(&rows, 200, 90);
-        let found = principal(&rows, 200, 90);
+        let naive = eigen(&rows, 200, 90, &|| false).unwrap();
+        let found = principal(&rows, 200, 90, &|| false).unwrap();
         assert!(naive.variances[0] > 4.0, "{}", naive.variances[0]);
         assert!(found.variances[0] < 1.6, "{}", found.variances[0]);
         let norm: f32 = found.basis[..200].iter().map(|v| v * v).sum();
@@ -152,6 +210,6 @@ mod tests {
 
     #[test]
     fn rows_that_do_not_differ_have_no_directions() {
-        assert!(principal(&[0.0; 400], 4, 4).basis.is_empty());
+        assert!(principal(&[0.0; 400], 4, 4, &|| false).unwrap().basis.is_empty());
     }
 }

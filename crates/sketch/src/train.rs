@@ -2,6 +2,7 @@
 
 use crate::allot::allot;
 use crate::code::Norm;
+use crate::eigen::{Unfinished, with_room};
 use crate::error::SketchError;
 use crate::linear::dot;
 use crate::log_byte::LogByte;
@@ -10,8 +11,10 @@ use crate::random::Random;
 use crate::trained::{IMPORTANCE, Parameters, StoredDirection, Trained};
 use crate::{MAX_DIM, MAX_SKETCH_BYTES, MIN_SKETCH_BYTES};
 
-/// Fewest rows to train on.
-pub const MIN_TRAINING_ROWS: usize = 64;
+/// Fewest rows to train on, not counting copies: the directions of fewer say little about rows to come.
+pub const MIN_TRAINING_ROWS: usize = 256;
+/// Fewest directions to train on, where there are dimensions enough: rows that differ in less are likely the first of another kind.
+const MIN_FOUND: usize = 16;
 
 /// Bytes of basis that a table may spend per row, and the directions it may have in any case: parameters are a fixed cost, which a
 /// small table feels.
@@ -19,6 +22,7 @@ const BASIS_BYTES_PER_ROW: usize = 7;
 const MIN_DIRECTIONS: usize = 128;
 /// The multiplications that the covariance may take; more rows than that are left out.
 const COVARIANCE_WORK: usize = 10_000_000_000;
+const MIN_FIT_ROWS: usize = 64;
 const MAX_HELD_OUT: usize = 500;
 /// Held-out rows that stand in for queries in the calibration.
 const CALIBRATION_QUERIES: usize = 200;
@@ -33,7 +37,7 @@ pub fn most_training_rows(dim: usize) -> usize {
 }
 
 fn fit_rows(dim: usize) -> usize {
-    (COVARIANCE_WORK / (dim * dim).max(1)).max(MIN_TRAINING_ROWS)
+    (COVARIANCE_WORK / (dim * dim).max(1)).max(MIN_FIT_ROWS)
 }
 
 /// What to train for.
@@ -43,46 +47,85 @@ pub struct TrainOptions {
     pub sketch_bytes: usize,
     /// Rows that the table has or will have. A small table gets fewer directions, because their storage is a fixed cost.
     pub rows: usize,
-    /// Chooses which rows of the sample train and which calibrate.
+    /// Chooses which rows of the sample train and which calibrate; the seed of an untrained sketch, if it comes to that.
     pub seed: u64,
 }
 
-pub(crate) fn train(sample: &[f32], dim: usize, options: &TrainOptions) -> Result<Trained, SketchError> {
-    let count = check(sample, dim, options)?;
+/// None if the rows of the sample are too much alike to learn from.
+pub(crate) fn train(
+    sample: &[f32],
+    dim: usize,
+    options: &TrainOptions,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Trained>, SketchError> {
+    check(sample, dim, options)?;
+    if distinct(sample, dim) < MIN_TRAINING_ROWS {
+        return Ok(None);
+    }
+    fit(sample, dim, options, stop).map_err(|reason| match reason {
+        Unfinished::Stopped => SketchError::Stopped,
+        Unfinished::NoMemory => SketchError::NoMemory,
+    })
+}
+
+fn fit(
+    sample: &[f32],
+    dim: usize,
+    options: &TrainOptions,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Trained>, Unfinished> {
+    let count = sample.len() / dim;
     let order = Random::new(options.seed).permutation(count);
     let held_out = (count / 10).clamp(16, MAX_HELD_OUT);
     let fit = (count - held_out).min(fit_rows(dim));
-    let gather = |rows: &[usize]| -> Vec<f32> {
-        rows.iter().flat_map(|row| &sample[row * dim..(row + 1) * dim]).copied().collect()
+    let gather = |rows: &[usize]| -> Result<Vec<f32>, Unfinished> {
+        let mut gathered = with_room(rows.len() * dim)?;
+        rows.iter().for_each(|row| gathered.extend_from_slice(&sample[row * dim..(row + 1) * dim]));
+        Ok(gathered)
     };
-    let mut fit_rows = gather(&order[held_out..held_out + fit]);
+    let mut fit_rows = gather(&order[held_out..held_out + fit])?;
     let (mean, mean_step) = quantised_mean(&fit_rows, dim);
     for row in fit_rows.chunks_exact_mut(dim) {
         row.iter_mut().zip(&mean).for_each(|(value, mean)| *value -= f32::from(*mean) * mean_step);
     }
     let affordable = options.rows.saturating_mul(BASIS_BYTES_PER_ROW) / dim.div_ceil(2);
-    let principal = principal(&fit_rows, dim, affordable.max(MIN_DIRECTIONS).min(dim));
-    let parameters =
-        quantise(&principal, mean, mean_step, options.sketch_bytes).ok_or(SketchError::NoVariance)?;
-    calibrate(parameters, &gather(&order[..held_out])).map_err(SketchError::Damaged)
+    let principal = principal(&fit_rows, dim, affordable.max(MIN_DIRECTIONS).min(dim), stop)?;
+    drop(fit_rows);
+    if principal.variances.iter().filter(|variance| **variance > 0.0).count() < MIN_FOUND.min(dim.div_ceil(2))
+    {
+        return Ok(None);
+    }
+    let Some(parameters) = quantise(&principal, mean, mean_step, options.sketch_bytes) else {
+        return Ok(None);
+    };
+    calibrate(parameters, &gather(&order[..held_out])?, stop)
 }
 
-fn check(sample: &[f32], dim: usize, options: &TrainOptions) -> Result<usize, SketchError> {
+fn check(sample: &[f32], dim: usize, options: &TrainOptions) -> Result<(), SketchError> {
     if dim == 0 || dim > MAX_DIM || !sample.len().is_multiple_of(dim) {
         return Err(SketchError::Shape { len: sample.len(), dim });
     }
     if !(MIN_SKETCH_BYTES..=MAX_SKETCH_BYTES).contains(&options.sketch_bytes) {
         return Err(SketchError::SketchBytes(options.sketch_bytes));
     }
-    let count = sample.len() / dim;
-    if count < MIN_TRAINING_ROWS {
-        return Err(SketchError::TooFewRows { got: count, needed: MIN_TRAINING_ROWS });
-    }
     // Beyond any unit vector, and small enough that squares stay finite.
     if sample.iter().any(|value| !value.is_finite() || value.abs() > 1e6) {
         return Err(SketchError::NotFinite);
     }
-    Ok(count)
+    Ok(())
+}
+
+/// How many rows there are, not counting copies; no more than [`MIN_TRAINING_ROWS`] are counted.
+fn distinct(sample: &[f32], dim: usize) -> usize {
+    let mut seen = std::collections::HashSet::new();
+    for row in sample.chunks_exact(dim) {
+        if seen.len() == MIN_TRAINING_ROWS {
+            break;
+        }
+        // As integers, since floats have no total equality; -0 and 0 do not matter.
+        seen.insert(row.iter().map(|value| value.to_bits()).collect::<Vec<u32>>());
+    }
+    seen.len()
 }
 
 fn quantised_mean(rows: &[f32], dim: usize) -> (Vec<i8>, f32) {
@@ -150,20 +193,27 @@ fn squared_sine(direction: &[f32], values: &[i8]) -> f32 {
     1.0 - inner * inner / (norm * dot(direction, direction)).max(f32::MIN_POSITIVE)
 }
 
-/// Sets what is known of errors from rows that training did not see.
-fn calibrate(mut parameters: Parameters, rows: &[f32]) -> Result<Trained, &'static str> {
-    let provisional = Trained::new(parameters.clone())?;
-    let remainders: Vec<(f32, f32)> =
-        rows.chunks_exact(parameters.dim).map(|row| remainder(&provisional, row)).collect();
+/// Sets what is known of errors from rows that training did not see. None if that gives no sound numbers.
+fn calibrate(
+    mut parameters: Parameters,
+    rows: &[f32],
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Trained>, Unfinished> {
+    let Ok(provisional) = Trained::new(parameters.clone()) else { return Ok(None) };
+    let remainders: Vec<(f32, f32)> = rows
+        .chunks_exact(parameters.dim)
+        .map(|row| if stop() { Err(Unfinished::Stopped) } else { Ok(remainder(&provisional, row)) })
+        .collect::<Result<_, _>>()?;
     set_errors(&mut parameters.norm, &remainders);
-    let factor = mean_square_in_errors(&Trained::new(parameters.clone())?, rows);
+    let Ok(trained) = Trained::new(parameters.clone()) else { return Ok(None) };
+    let factor = mean_square_in_errors(&trained, rows, stop)?;
     if factor > 0.0 {
         let norm = &mut parameters.norm;
         for value in [&mut norm.error_base, &mut norm.error_slope, &mut norm.error_min, &mut norm.error_max] {
             *value *= factor;
         }
     }
-    Trained::new(parameters)
+    Ok(Trained::new(parameters).ok())
 }
 
 /// What the row's decoded sketch lacks in squared length before it is scaled, and the squared distance of the row from it afterwards.
@@ -195,16 +245,26 @@ fn set_errors(norm: &mut Norm, remainders: &[(f32, f32)]) {
 }
 
 /// The mean of ((estimate - truth) / error)^2 over pairs of rows, one of them taken as the query.
-fn mean_square_in_errors(trained: &Trained, rows: &[f32]) -> f32 {
+fn mean_square_in_errors(
+    trained: &Trained,
+    rows: &[f32],
+    stop: &dyn Fn() -> bool,
+) -> Result<f32, Unfinished> {
     let (dim, size) = (trained.parameters().dim, trained.code().sketch_bytes());
     let mut sketches = vec![0; rows.len() / dim * size];
     for (row, sketch) in rows.chunks_exact(dim).zip(sketches.chunks_exact_mut(size)) {
+        if stop() {
+            return Err(Unfinished::Stopped);
+        }
         let mut coordinates = vec![0.0; trained.code().directions()];
         trained.project(row, &mut coordinates);
         trained.code().encode(&coordinates, sketch);
     }
     let (mut sum, mut pairs, mut estimates) = (0f64, 0usize, Vec::new());
     for (index, query) in rows.chunks_exact(dim).enumerate().take(CALIBRATION_QUERIES) {
+        if stop() {
+            return Err(Unfinished::Stopped);
+        }
         estimates.clear();
         trained.query(query).score(&sketches, &mut estimates);
         for (other, (row, estimate)) in rows.chunks_exact(dim).zip(&estimates).enumerate() {
@@ -215,5 +275,5 @@ fn mean_square_in_errors(trained: &Trained, rows: &[f32]) -> f32 {
             }
         }
     }
-    (sum / pairs.max(1) as f64) as f32
+    Ok((sum / pairs.max(1) as f64) as f32)
 }

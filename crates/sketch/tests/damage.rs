@@ -17,7 +17,7 @@ fn sketcher() -> &'static Sketcher {
     static SKETCHER: OnceLock<Sketcher> = OnceLock::new();
     SKETCHER.get_or_init(|| {
         let options = TrainOptions { sketch_bytes: 12, rows: 1000, seed: 1 };
-        Sketcher::train(&sample(), DIM, &options).unwrap()
+        Sketcher::train(&sample(), DIM, &options, &|| false).unwrap()
     })
 }
 

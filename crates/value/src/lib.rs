@@ -1,11 +1,12 @@
-//! Values of the SQL type `embedding`: a vector, or a text whose vector nobody has needed yet. Here is what they are,
-//! how a literal is read and written (`literal`), and their bytes on disk and on the wire (`bytes`). All of it takes any
-//! input without a panic: both come from clients.
+//! Values of the SQL type `leann.embedding`: a vector, or a text whose vector nobody has needed yet. Here is what they are,
+//! how a literal is read and written (`literal`), what a text means that they are compared with (`operand`), and their bytes
+//! on disk and on the wire (`bytes`). All of it takes any input without a panic: it comes from clients.
 
 #![forbid(unsafe_code)]
 
 mod bytes;
 mod literal;
+mod operand;
 
 /// Most dimensions of a vector, here and in all that keeps or makes one.
 pub const MAX_DIM: usize = 16_000;

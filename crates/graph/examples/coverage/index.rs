@@ -62,7 +62,7 @@ pub struct Index<'a> {
 pub fn train(data: &Data, rows: usize, sketch_bytes: usize) -> Result<Sketcher, SketchError> {
     let count = rows.min(TRAIN_ROWS);
     let sample: Vec<f32> = (0..count).flat_map(|i| data.row((i * rows / count) as u32)).copied().collect();
-    Sketcher::train(&sample, data.dim, &TrainOptions { sketch_bytes, rows, seed: 1 })
+    Sketcher::train(&sample, data.dim, &TrainOptions { sketch_bytes, rows, seed: 1 }, &|| false)
 }
 
 impl<'a> Index<'a> {
@@ -112,7 +112,7 @@ impl<'a> Index<'a> {
             let node_page = NodePageRef { block: page as u32, generation: 1 };
             self.hubs.push(Hub { at: HubRef { page: 0, slot: 0 }, node_page, centre, spread, links });
         }
-        let entries = entry_hubs(&flat, d, self.shape.entries);
+        let entries = entry_hubs(&flat, d, self.shape.entries).unwrap_or_default();
         self.hubs.entries = entries.into_iter().map(|hub| self.hubs.place(hub as usize)).collect();
     }
 
