@@ -167,6 +167,19 @@ fn names_a_path(text: &str) -> bool {
     text.match_indices('/').any(|(at, _)| starts(at))
 }
 
+/// Whether a reason is that there is no memory: the words are the C library's, the C++ library's and ONNX Runtime's.
+fn says_out_of_memory(reason: &str) -> bool {
+    [
+        "Cannot allocate memory",
+        "bad_alloc",
+        "Failed to allocate memory",
+        "failed to map segment",
+        "os error 12",
+    ]
+    .iter()
+    .any(|words| reason.contains(words))
+}
+
 impl From<EmbedError> for Error {
     /// Where the server keeps its files is for superusers, as it is in the settings that the hints name.
     fn from(error: EmbedError) -> Error {
@@ -175,6 +188,11 @@ impl From<EmbedError> for Error {
                                     the path of libonnxruntime.so.";
         const MODEL_HINT: &str = "Put the model's folder into leann.model_dir under that name. The view leann.models \
                                   lists what the server sees there.";
+        if says_out_of_memory(&error.to_string()) {
+            return Error::new(ERRCODE_OUT_OF_MEMORY, "out of memory")
+                .detail("The system refused memory for a model.")
+                .hint("Lower leann.threads, or let the server's processes have more memory.");
+        }
         const FILE_HINT: &str = "The view leann.models lists the models that the server sees, and what is wrong with \
                                  them.";
         match error {

@@ -4,7 +4,7 @@ use super::build::heap_pointer;
 use super::incoming;
 use crate::guc;
 use crate::model::Loaded;
-use crate::pg::context::ErrorContext;
+use crate::pg::context::explained;
 use crate::pg::spill::VectorStore;
 use crate::pg::{Rel, memory, progress};
 use crate::sql::embedding::Embedding;
@@ -60,22 +60,23 @@ pub unsafe fn rows(
     progress::rows_total(table.rows_estimate() as u64);
     let name = index.name();
     let say = || position.say(&name);
-    let context = ErrorContext::new(&say);
-    // SAFETY: by the caller's promise; the callback gets the collector that outlives the scan.
-    let heap_rows = unsafe {
-        pg_sys::table_index_build_scan(
-            table.raw(),
-            index.raw(),
-            info,
-            true,
-            true,
-            Some(collect),
-            &raw mut collector as *mut std::ffi::c_void,
-            std::ptr::null_mut(),
-        )
-    };
-    collector.flush();
-    drop(context);
+    let heap_rows = explained(&say, || {
+        // SAFETY: by the caller's promise; the callback gets the collector that outlives the scan.
+        let heap_rows = unsafe {
+            pg_sys::table_index_build_scan(
+                table.raw(),
+                index.raw(),
+                info,
+                true,
+                true,
+                Some(collect),
+                &raw mut collector as *mut std::ffi::c_void,
+                std::ptr::null_mut(),
+            )
+        };
+        collector.flush();
+        heap_rows
+    });
     let Collector { vectors, pointers, cut, .. } = collector;
     progress::rows_total(vectors.rows() as u64);
     Collected { heap_rows, vectors, pointers, cut }
@@ -104,15 +105,15 @@ impl Position {
         Some(self.rows.get() as f64 * f64::from(self.blocks) / f64::from(read))
     }
 
-    /// For the CONTEXT of errors. A row that fails before it gets here is the one after the last.
+    /// For errors. A row that fails before it gets here is the one after the last.
     fn say(&self, index: &str) -> String {
         let after = match self.last.get() {
             Some(HeapPointer { block, offset }) => {
-                format!("; the last row read was at ctid ({block},{offset})")
+                format!("; the last row read is at ctid ({block},{offset})")
             }
             None => String::new(),
         };
-        format!("building index \"{index}\", {} rows embedded{after}", self.rows.get())
+        format!("Index \"{index}\" was being built, {} rows were embedded{after}.", self.rows.get())
     }
 }
 

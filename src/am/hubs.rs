@@ -150,10 +150,14 @@ pub fn for_each_hub_page(index: &Index, mut visit: impl FnMut(u32, &HubPage<'_>)
 
 /// The next page of a walk over an index's hubs.
 pub fn next_page(walk: &mut HubWalk, index: &Index) -> Option<(HubRef, NodePageRef, f32)> {
-    match walk.next(&mut HubPages::of(index)) {
+    let next = match walk.next(&mut HubPages::of(index)) {
         Ok(next) => next,
         Err(never) => match never {},
+    };
+    if walk.out_of_memory() {
+        crate::pg::memory::raise_no_room("the hubs of an index");
     }
+    next
 }
 
 /// The hubs nearest to a centre, best first, at most `count`.

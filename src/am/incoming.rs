@@ -129,15 +129,14 @@ pub fn may_quote(index: Rel) -> bool {
     Asker::now().reads_whole(index.table_oid())
 }
 
-/// For the CONTEXT of errors of an insert.
+/// For errors of an insert.
 pub fn say_inserting(index: &str, value: &Embedding, quote: bool) -> String {
-    match &value.0 {
-        Value::Deferred { text, .. } if quote => {
-            format!("inserting into index \"{index}\" a row whose text begins \"{}\"", beginning(text))
-        }
-        Value::Deferred { .. } => format!("inserting a row into index \"{index}\""),
-        Value::Dense(_) => format!("inserting a vector into index \"{index}\""),
-    }
+    let row = match &value.0 {
+        Value::Deferred { text, .. } if quote => format!("a row whose text begins \"{}\"", beginning(text)),
+        Value::Deferred { .. } => "a row".to_owned(),
+        Value::Dense(_) => "a vector".to_owned(),
+    };
+    format!("It was being inserted into index \"{index}\": {row}.")
 }
 
 /// Different texts, their vectors one after the other, and which of them were cut.

@@ -7,7 +7,7 @@ use super::index::{Index, change_meta, corrupted, embed_values};
 use super::split;
 use crate::error::OrRaise;
 use crate::model::{self, Reuse};
-use crate::pg::context::ErrorContext;
+use crate::pg::context::explained;
 use crate::pg::{Access, PageGuard, WalRecord, interrupts};
 use crate::sql::embedding::Embedding;
 use leann_graph::{HubMetric, HubWalk, NodePageRef};
@@ -51,20 +51,20 @@ fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     // Asked now: while an error is reported the catalogs cannot be.
     let quote = incoming::may_quote(index.rel);
     let say = || incoming::say_inserting(&index.rel.name(), &value, quote);
-    let context = ErrorContext::new(&say);
-    let before = model::counters();
-    let embedding =
-        embed_values(index.rel, &model, std::slice::from_ref(&value), Reuse::InSession).swap_remove(0);
-    let after = model::counters();
-    let cut = match &value.0 {
-        Value::Dense(_) => false,
-        Value::Deferred { text, role, .. } if after.batches == before.batches => {
-            model.cuts(*role, text).or_raise()
-        }
-        Value::Deferred { .. } => after.truncated > before.truncated,
-    };
-    drop(context);
-    (embedding, cut)
+    explained(&say, || {
+        let before = model::counters();
+        let embedding =
+            embed_values(index.rel, &model, std::slice::from_ref(&value), Reuse::InSession).swap_remove(0);
+        let after = model::counters();
+        let cut = match &value.0 {
+            Value::Dense(_) => false,
+            Value::Deferred { text, role, .. } if after.batches == before.batches => {
+                model.cuts(*role, text).or_raise()
+            }
+            Value::Deferred { .. } => after.truncated > before.truncated,
+        };
+        (embedding, cut)
+    })
 }
 
 /// Finds the node a page.

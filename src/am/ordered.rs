@@ -15,7 +15,7 @@ use crate::model::known::Distances;
 use crate::model::{self, Key, Loaded, Reuse};
 use crate::pg::rights::Asker;
 use crate::pg::rows::RowReader;
-use crate::pg::{Access, Rel, interrupts};
+use crate::pg::{Access, Rel, interrupts, memory};
 use crate::sql::embedding::Embedding;
 use crate::sql::operators;
 use crate::stats::{Published, ScanStats};
@@ -29,6 +29,8 @@ use std::time::Instant;
 
 /// Rows whose texts are held at once, however many are needed before the next decision.
 const MOST_AT_ONCE: usize = 64;
+/// More nodes than fit on any page.
+const MOST_NODES: usize = 1024;
 
 /// One scan for one query.
 pub struct OrderedScan {
@@ -120,6 +122,9 @@ impl OrderedScan {
     pub fn next(&mut self, reader: &mut RowReader) -> Option<HeapPointer> {
         self.returned.known.forget();
         let next = loop {
+            if !self.rerank.make_room(MOST_NODES, self.batch.max(MOST_AT_ONCE)) {
+                memory::raise_no_room("the candidates of a search");
+            }
             match self.rerank.next_step() {
                 Step::Emit(pointer, _) => {
                     self.returned.returns(pointer);

@@ -1,54 +1,46 @@
-//! The CONTEXT line of errors: what was being done when one struck, be it raised by us, the server, or a function of the user's.
+//! What was being done when an error struck, be it raised by us, the server, or a function of the user's.
+//!
+//! The server has a list of callbacks for that, but what they add is lost where an error passes through Rust. So an error is caught on its
+//! way, and goes on with another sentence in its DETAIL.
 
-use pgrx::pg_sys;
-use std::ffi::{CString, c_char, c_int, c_void};
+use crate::error::Error;
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-unsafe extern "C-unwind" {
-    /// The server's, from utils/elog.h.
-    fn errcontext_msg(format: *const c_char, ...) -> c_int;
-}
-
-/// While this lives, every error of this backend says in its CONTEXT what `say` gives. To be dropped in the reverse order of making.
-pub struct ErrorContext<'a> {
-    entry: Box<pg_sys::ErrorContextCallback>,
-    /// Behind a pointer of its own, because the server keeps it.
-    _say: Box<&'a dyn Fn() -> String>,
-}
-
-impl<'a> ErrorContext<'a> {
-    pub fn new(say: &'a dyn Fn() -> String) -> ErrorContext<'a> {
-        let say = Box::new(say);
-        // SAFETY: the server's list of callbacks belongs to this thread; entry and argument live on the heap until `drop` takes the entry
-        // off the list. An error that unwinds past this has the server restore the list as it was before.
-        unsafe {
-            let mut entry = Box::new(pg_sys::ErrorContextCallback {
-                previous: pg_sys::error_context_stack,
-                callback: Some(add_context),
-                arg: (&raw const *say).cast_mut().cast(),
-            });
-            pg_sys::error_context_stack = &raw mut *entry;
-            ErrorContext { entry, _say: say }
-        }
+/// Runs `work`. An ERROR that it raises says also what `say` gives, unless it is an interrupt's.
+pub fn explained<R>(say: &dyn Fn() -> String, work: impl FnOnce() -> R) -> R {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result,
+        Err(panic) => match report_of(panic.as_ref()) {
+            Some(report) if !is_of_an_interrupt(report.sql_error_code()) => explain(report, &say()).raise(),
+            _ => resume_unwind(panic),
+        },
     }
 }
 
-impl Drop for ErrorContext<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the entry is the last of the list unless an error has restored an older one.
-        unsafe {
-            if pg_sys::error_context_stack == &raw mut *self.entry {
-                pg_sys::error_context_stack = self.entry.previous;
-            }
-        }
+/// The report of an error that unwinds.
+fn report_of(panic: &(dyn Any + Send)) -> Option<&ErrorReportWithLevel> {
+    match panic.downcast_ref() {
+        Some(CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) => Some(report),
+        Some(CaughtError::RustPanic { ereport, .. }) => Some(ereport),
+        None => panic.downcast_ref(),
     }
 }
 
-/// Called by the server while it reports an error.
-unsafe extern "C-unwind" fn add_context(say: *mut c_void) {
-    // SAFETY: the argument given in `new`, which lives as long as the entry is on the list.
-    let text = unsafe { (*say.cast::<&dyn Fn() -> String>())() };
-    if let Ok(text) = CString::new(text) {
-        // SAFETY: called in the midst of an error report, where the server allows it; the format takes one C string.
-        unsafe { errcontext_msg(c"%s".as_ptr(), text.as_ptr()) };
+fn is_of_an_interrupt(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    matches!(code, ERRCODE_QUERY_CANCELED | ERRCODE_ADMIN_SHUTDOWN | ERRCODE_CRASH_SHUTDOWN)
+}
+
+fn explain(report: &ErrorReportWithLevel, sentence: &str) -> Error {
+    let mut error = Error::new(report.sql_error_code(), report.message().to_owned());
+    if let Some(detail) = report.detail() {
+        error = error.detail(detail);
     }
+    if let Some(hint) = report.hint() {
+        error = error.hint(hint);
+    }
+    error.also(sentence)
 }

@@ -31,13 +31,11 @@ def model_that_chokes(folder):
     file.write_bytes(data)
 
 
-def error_of(cluster, session, sql):
-    """What the client and the log say (the sessions of these tests do not show the context)."""
-    before = len(cluster.log().read_text(errors="replace"))
+def error_of(session, sql):
     try:
         session.run(sql, 600)
     except SqlError as error:
-        return str(error) + cluster.log().read_text(errors="replace")[before:]
+        return str(error)
     return "no error"
 
 
@@ -48,14 +46,14 @@ def not_a_number():
         session.run("CREATE TABLE docs (id int, body text); INSERT INTO docs SELECT n, 'a house and a garden, number ' || n"
                     " FROM generate_series(1, 1000) n; UPDATE docs SET body = 'a zebra in the garden' || repeat(' of stone', 20) WHERE id = 777")
         ctid = session.value("SELECT ctid FROM docs WHERE id = 777")
-        error = error_of(cluster, session, "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))")
+        error = error_of(session, "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))")
         check("a build names the row by ctid", f"at ctid {ctid}" in error, error)
         check("and by the start of its text", '"a zebra in the garden of stone' in error and "..." in error, error)
-        check("and says how far it was", 'building index "docs_embedding", ' in error and "rows embedded" in error, error)
+        check("and says how far it was", 'Index "docs_embedding" was being built, ' in error and "rows were embedded" in error, error)
         check("SQLSTATE 38000", "38000" in error, error)
         session.run("DELETE FROM docs WHERE id = 777; CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))", 600)
         check("without it the table builds", not faults(session))
-        error = error_of(cluster, session, "INSERT INTO docs VALUES (1001, 'house'), (1002, 'two zebra'), (1003, 'garden')")
+        error = error_of(session, "INSERT INTO docs VALUES (1001, 'house'), (1002, 'two zebra'), (1003, 'garden')")
         check("an insert says which text it was", 'a row whose text begins "two zebra"' in error, error)
         session.run("INSERT INTO docs VALUES (1001, 'house'), (1003, 'garden')")
         check("without it the others go in", not faults(session))
@@ -63,8 +61,8 @@ def not_a_number():
         session.run("CREATE ROLE editor; CREATE TABLE notes (id int, shown bool, body text); INSERT INTO notes VALUES (1, false, 'two zebra');"
                     "CREATE INDEX ON notes USING leann (embedding_of(body)) WHERE shown;"
                     "GRANT SELECT (id), UPDATE (shown) ON notes TO editor; SET ROLE editor")
-        error = error_of(cluster, session, "UPDATE notes SET shown = true WHERE id = 1")
-        check("to one who may not read the text it is not quoted", "inserting a row into index" in error and "zebra" not in error, error)
+        error = error_of(session, "UPDATE notes SET shown = true WHERE id = 1")
+        check("to one who may not read the text it is not quoted", "into index" in error and "a row." in error and "zebra" not in error, error)
 
 
 def invalid_bytes():
@@ -77,8 +75,8 @@ def invalid_bytes():
                         "INSERT INTO docs SELECT n, 'passage ' || n FROM generate_series(1, 300) n")
             last = session.value("SELECT max(ctid) FROM docs")
             session.run("INSERT INTO docs VALUES (301, E'caf\\xe9 from a client of another encoding'), (302, 'and one more')")
-            error = error_of(cluster, session, "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))")
-            check("bytes that are no text: the build says after which row", f"the last row read was at ctid {last}" in error, error)
+            error = error_of(session, "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))")
+            check("bytes that are no text: the build says after which row", f"the last row read is at ctid {last}" in error, error)
             session.run("DELETE FROM docs WHERE id = 301; CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body))")
             check("without them the table builds", not faults(session))
 

@@ -192,7 +192,11 @@ impl<K: Copy> LazyQueue<K> {
         let lowest = self.rest[start..].iter().map(|candidate| candidate.rank).min();
         self.cut = lowest.unwrap_or(Score::new(f32::INFINITY));
         self.front.extend(self.rest.drain(start..));
-        self.chunk = self.chunk.saturating_mul(2);
+        // Where the system grants no room for twice as many, as many will do.
+        let next = self.chunk.saturating_mul(2);
+        if self.front.try_reserve(next.min(self.rest.len())).is_ok() {
+            self.chunk = next;
+        }
     }
 
     fn iter(&self) -> impl Iterator<Item = &Candidate<K>> {
@@ -276,6 +280,18 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
         self.counters.pages += 1;
         self.pages_without = if brought { 0 } else { self.pages_without + 1 };
         brought
+    }
+
+    /// Makes room for a step: a page of `nodes` nodes, or a batch of `batch` recomputes. False if the system refuses the memory; then
+    /// nothing is lost, and the scan can only be ended. To be called before each step.
+    #[must_use]
+    pub fn make_room(&mut self, nodes: usize, batch: usize) -> bool {
+        self.queue.rest.try_reserve(nodes + self.asked.len()).is_ok()
+            && self.queue.front.try_reserve(nodes).is_ok()
+            && self.consumed.try_reserve(batch).is_ok()
+            && self.consumed_estimates.try_reserve(batch).is_ok()
+            && self.exact.try_reserve(batch).is_ok()
+            && self.best.try_reserve(nodes).is_ok()
     }
 
     /// `patience` pages in a row brought nothing into the best `ef`.

@@ -122,6 +122,8 @@ pub struct HubWalk {
     complete: bool,
     rescan: bool,
     hubs_read: usize,
+    /// The system refused memory for a hub that was read.
+    out_of_memory: bool,
 }
 
 impl HubWalk {
@@ -144,6 +146,7 @@ impl HubWalk {
             complete: false,
             rescan: false,
             hubs_read: 0,
+            out_of_memory: false,
         }
     }
 
@@ -181,6 +184,21 @@ impl HubWalk {
         self.rescan = true;
     }
 
+    /// Whether the system refused memory for what was read: then hubs are missing, and the walk can only be ended.
+    pub fn out_of_memory(&self) -> bool {
+        self.out_of_memory
+    }
+
+    /// Room for one more hub.
+    fn make_room(&mut self) -> bool {
+        self.known.try_reserve(1).is_ok()
+            && self.by_page.try_reserve(1).is_ok()
+            && self.not_given.try_reserve(1).is_ok()
+            && self.unexpanded.try_reserve(1).is_ok()
+            && self.best.try_reserve(1).is_ok()
+            && self.below_best.try_reserve(1).is_ok()
+    }
+
     /// How often a hub was read, the chain included.
     pub fn hubs_read(&self) -> usize {
         self.hubs_read
@@ -214,6 +232,10 @@ impl HubWalk {
             return Ok(());
         }
         reader.read(&fresh, &mut |hub| self.take(hub))?;
+        if self.asked.try_reserve(fresh.len()).is_err() {
+            self.out_of_memory = true;
+            return Ok(());
+        }
         // Only now: after an error the same references are to be read again.
         self.asked.extend(fresh);
         Ok(())
@@ -236,6 +258,10 @@ impl HubWalk {
         if let Some(&index) = self.by_page.get(&hub.node_page) {
             // The same page under another reference: its entry has moved since.
             self.known[index as usize].at = hub.at;
+            return;
+        }
+        if !self.make_room() {
+            self.out_of_memory = true;
             return;
         }
         let index = self.known.len() as u32;
