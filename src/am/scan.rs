@@ -20,7 +20,7 @@ enum Stage {
     /// Not started, or at its end.
     Idle,
     /// The query is NULL: every distance is NULL, so any order is right, and no model is needed.
-    AnyOrder(AllRows),
+    AnyOrder(Box<AllRows>),
     Ordered(Box<OrderedScan>),
 }
 
@@ -116,7 +116,7 @@ unsafe fn begin(
     let mut index = Index::open(rel);
     index.snapshot = scan.xs_snapshot;
     if key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 {
-        return Stage::AnyOrder(AllRows::of(index));
+        return Stage::AnyOrder(Box::new(AllRows::of(index)));
     }
     if !index.serves_default_model(definition) {
         errors::raise_default_model(&rel.name(), &index.meta.model, &crate::model::default_name());

@@ -14,6 +14,9 @@ use super::loaded;
 use crate::error::{Error, Result};
 use crate::guc;
 
+// Vectors and models' names have one limit each, in crates/value. What an index keeps of them holds as much.
+const _: () = assert!(leann_value::MAX_DIM <= leann_sketch::MAX_DIM);
+
 /// A model as its folder describes it. Where `error` is set, it cannot be used, and the rest may be missing.
 pub struct Listed {
     pub name: String,

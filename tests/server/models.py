@@ -109,11 +109,12 @@ def a_file_of_zeros():
                 file.truncate(len(graph) + tail)
             shutil.rmtree(models / f"zeros{1 << 20}")
             session.run("SET statement_timeout = '200ms'")
-            begin = time.monotonic()
-            error = error_of(session, "SELECT leann.embed('a', 'weights')")
-            took = time.monotonic() - begin
-            check("hashing large weights is cancelled in time", error is not None and error.sqlstate == "57014" and took < 1,
-                  f"{error} after {took:.1f} s")
+            for what in ("leann.embed('a', 'weights')", "count(*) FROM leann.models"):
+                begin = time.monotonic()
+                error = error_of(session, f"SELECT {what}")
+                took = time.monotonic() - begin
+                check(f"hashing large weights is cancelled in time: {what}",
+                      error is not None and error.sqlstate == "57014" and took < 1, f"{error} after {took:.1f} s")
     finally:
         shutil.rmtree(models)
 
@@ -217,6 +218,18 @@ def copies_come_and_go():
         cluster.kill()
         cluster.start()
         check("also after a crash", not store.exists())
+        # No room, as far as anyone can tell.
+        store.parent.mkdir(exist_ok=True)
+        store.write_text("")
+        with cluster.session() as session:
+            error = error_of(session, "SELECT leann.embed('a')")
+            check("a copy that cannot be made is an error that names the place", error is not None and error.sqlstate == "58030"
+                  and "HINT" in error.message and "pgsql_tmp_leann" in error.message, str(error))
+            session.run("CREATE ROLE reader; GRANT SELECT ON leann.models TO reader; SET ROLE reader")
+            error = error_of(session, "SELECT leann.embed('a')")
+            check("to superusers", error is not None and "pgsql_tmp" not in error.message, str(error))
+            store.unlink()
+            check("and nothing more is needed than room", len(session.value("SELECT leann.embed('a')")) > 100)
 
 
 main(incomplete_and_unusable_folders, a_file_of_zeros, overwritten_in_use, copies_come_and_go)

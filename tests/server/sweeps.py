@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Who reads a whole index leaves the server's buffers to others, and nobody reads it for nothing. And a snapshot that is too old
-(up to Postgres 16) gets an error, never too few rows."""
+"""Who reads a whole index leaves the server's buffers to others, and nobody reads it for nothing."""
 
-from common import SOAK, SQL_SENTENCE, SqlError, check, main, tiny_cluster
+from common import SQL_SENTENCE, check, main, tiny_cluster
 
 SETUP = SQL_SENTENCE + """;CREATE TABLE docs (id int PRIMARY KEY, body text);
 INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, 6000) n;
@@ -48,31 +47,4 @@ def nothing_is_read_for_nothing():
         check("pages that it freed are used again without another VACUUM", free > 20 and left < free / 2, f"{free}, then {left}")
 
 
-def snapshots_too_old():
-    if not SOAK:
-        return
-    with tiny_cluster("autovacuum=off") as cluster:
-        with cluster.session() as session:
-            session.run(SETUP, 600)
-            if int(session.value("SELECT current_setting('server_version_num')::int / 10000")) > 16:
-                return
-        cluster.stop()
-        cluster.start("old_snapshot_threshold=1min")
-        with cluster.session(name="old") as old, cluster.session(name="older") as older, cluster.session(name="new") as new:
-            for session in (old, older):
-                session.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SET enable_seqscan = off")
-            # Minutes are what the server counts in; each has to see a snapshot.
-            for _ in range(15):
-                new.run("SELECT pg_sleep(10); CREATE TEMP TABLE passing (n int); DROP TABLE passing")
-            new.run("DELETE FROM docs WHERE id % 3 = 0", 600)
-            new.run("VACUUM docs", 600)
-            for session, query in ((old, "'ab cd'"), (older, "NULL::text")):
-                try:
-                    rows = session.run(f"SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding_of(body) <-> {query} LIMIT 100000) AS rows", 600)
-                    check(f"{query}: a snapshot older than old_snapshot_threshold is refused", False, str(rows))
-                except SqlError as error:
-                    check(f"{query}: a snapshot older than old_snapshot_threshold is refused", error.sqlstate == "72000", f"{error.sqlstate} {error}")
-                session.run("ROLLBACK")
-
-
-main(buffers_are_left_to_others, nothing_is_read_for_nothing, snapshots_too_old)
+main(buffers_are_left_to_others, nothing_is_read_for_nothing)
