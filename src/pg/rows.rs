@@ -5,6 +5,7 @@
 //! or a view will hide from him pass through the expression too. What it calls unqualified must then not be found by his
 //! search_path, or he could put a function there that is handed the hidden text.
 
+use super::context::explained;
 use super::relation::Rel;
 use super::settings::LocalSettings;
 use crate::error::Error;
@@ -137,10 +138,11 @@ impl RowReader {
 
     /// Evaluates the index expression on the row in the slot.
     fn evaluate(&mut self) -> Option<Embedding> {
-        if !self.isolated {
-            return self.form();
-        }
         let index = self.index;
+        if !self.isolated {
+            let say = || format!("It was raised by the expression of index \"{}\".", index.name());
+            return explained(&say, || self.form());
+        }
         let reader = std::panic::AssertUnwindSafe(&mut *self);
         PgTryBuilder::new(move || {
             let reader = reader;

@@ -111,6 +111,9 @@ CREATE INDEX by_model ON evil.docs USING leann (public.embedding_of(evil.embeddi
 SELECT relname, model, nodes FROM pg_class, leann.index_info(oid) WHERE relname LIKE 'by\_%' ORDER BY relname;
 SELECT id FROM evil.docs ORDER BY public.embedding_of(evil.embedding_of(body, 100::bigint)) <-> 'a text of some length, number 7' LIMIT 1;
 SELECT id FROM evil.docs ORDER BY public.embedding_of(evil.embedding_of(body, 100)) <-> 'a text of some length, number 7' LIMIT 1;
+-- An error inside an expression says whose.
+CREATE OR REPLACE FUNCTION evil.embedding_of(t text, n bigint) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more of it'; END $$;
+SELECT id FROM evil.docs ORDER BY public.embedding_of(evil.embedding_of(body, 100::bigint)) <-> 'a text' LIMIT 1;
 -- An access method that is not ours may have any name, and ours too.
 CREATE INDEX by_id ON evil.docs (id);
 SELECT * FROM leann.index_info('evil.by_id');
