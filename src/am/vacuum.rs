@@ -69,8 +69,10 @@ impl Sweeper<'_> {
         let mut asked = HashSet::new();
         loop {
             let mut moved = hubs::node_pages(self.index);
-            moved.retain(|&page| page.block > 0 && page.block < self.index.rel.blocks());
-            moved.retain(|&page| !found.knows(page) && asked.insert(page));
+            let blocks = self.index.rel.blocks();
+            moved.retain(|&page| {
+                (1..blocks).contains(&page.block) && !found.knows(page) && asked.insert(page)
+            });
             if moved.is_empty() {
                 return found;
             }

@@ -184,9 +184,12 @@ impl PageGuard {
     /// holds may be what the snapshot would see. (The setting `old_snapshot_threshold` went with Postgres 17.)
     pub fn must_serve(&self, rel: Rel, snapshot: pg_sys::Snapshot) {
         #[cfg(any(feature = "pg15", feature = "pg16"))]
-        // SAFETY: the buffer is pinned and locked; the snapshot is null or live.
+        // SAFETY: the buffer is pinned and locked; the snapshot is null or live. The setting is read first because every page
+        // of every scan comes here.
         unsafe {
-            pg_sys::TestForOldSnapshot(snapshot, rel.raw(), pg_sys::BufferGetPage(self.buffer));
+            if pg_sys::old_snapshot_threshold >= 0 {
+                pg_sys::TestForOldSnapshot(snapshot, rel.raw(), pg_sys::BufferGetPage(self.buffer));
+            }
         }
         #[cfg(not(any(feature = "pg15", feature = "pg16")))]
         let _ = (rel, snapshot);
