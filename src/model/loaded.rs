@@ -83,6 +83,7 @@ fn load(model_dir: &Path, name: &str, provider: &str) -> Result<Loaded> {
     let spec = ModelSpec::find(model_dir, name)?;
     let options = LoadOptions { execution_provider: provider.to_owned() };
     memory::share_one_arena();
+    memory::demand();
     // The library may start threads of its own when it is loaded.
     let library = with_signals_blocked(|| Library::load(&guc::onnxruntime_library()))?;
     let model =
