@@ -47,7 +47,7 @@ soak: ## the long forms of the tests that load a server, about an hour; ONLY=ser
 test-assert: ## the tests on a Postgres 15 built here with assertions; ONLY=word as above
 	@./scripts/deps.sh && ./scripts/model.sh --for-tests && ./scripts/assert.sh $(ONLY)
 
-fuzz: ## fuzz what reads pages, literals and binary values; SECONDS_EACH=8 per target
+fuzz: ## fuzz what reads pages, literals, binary values, sketches and model files; SECONDS_EACH=8 per target
 	@./scripts/fuzz.sh
 
 asan: ## tests of the crates under AddressSanitizer

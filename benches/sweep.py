@@ -33,13 +33,16 @@ DEFAULTS = "leann.rerank_z=DEFAULT"
 MODES = {"built": ("true", ""), "grown": ("false", ""), "tenth": ("n % 10 = 0", ""),
          **{f"{size} byte sketches": ("true", f"WITH (sketch_bytes = {size})") for size in (32, 40, 48, 64, 80)},
          "stored": ("true", "WITH (store = float16)"), "stored, grown": ("false", "WITH (store = float16)")}
-ASK = """DO $$ DECLARE q record; found int[]; scan record; begun timestamptz; BEGIN
+# leann.last_scan() is of the whole statement, so each search is what it added.
+ASK = """DO $$ DECLARE q record; found int[]; scan record; before record; begun timestamptz; BEGIN
+    SELECT 0 AS candidates, 0 AS pages, 0 AS late, 0.0 AS walk_ms INTO before;
     FOR q IN SELECT * FROM queries ORDER BY n LOOP
         begun := clock_timestamp();
         SELECT array_agg(near.n) INTO found FROM (SELECT d.n FROM docs d ORDER BY d.v <-> q.v LIMIT 10) near;
         SELECT * INTO scan FROM leann.last_scan();
-        INSERT INTO results VALUES (q.n, found, scan.candidates, scan.pages, scan.late,
-                                    extract(epoch FROM clock_timestamp() - begun) * 1000, scan.walk_ms);
+        INSERT INTO results VALUES (q.n, found, scan.candidates - before.candidates, scan.pages - before.pages, scan.late - before.late,
+                                    extract(epoch FROM clock_timestamp() - begun) * 1000, scan.walk_ms - before.walk_ms);
+        before := scan;
     END LOOP; END $$"""
 
 
@@ -49,14 +52,14 @@ def unit_rows(path, limit=None):
 
 
 def load(session, table, rows):
-    session.run(f"CREATE TABLE loaded (n int, v real[]); CREATE TABLE {table} (n int PRIMARY KEY, v embedding)")
+    session.run(f"CREATE TABLE loaded (n int, v real[]); CREATE TABLE {table} (n int PRIMARY KEY, v leann.embedding)")
     session.copy_in("loaded", ([str(n), "{" + ",".join(f"{x:.7g}" for x in row) + "}"] for n, row in enumerate(rows)), timeout=3600)
-    session.run(f"INSERT INTO {table} SELECT n, v::embedding FROM loaded ORDER BY n; DROP TABLE loaded", 3600)
+    session.run(f"INSERT INTO {table} SELECT n, v::leann.embedding FROM loaded ORDER BY n; DROP TABLE loaded", 3600)
 
 
 def make_index(session, mode):
     first, options = MODES[mode]
-    session.run("DROP TABLE IF EXISTS docs; CREATE TABLE docs (n int PRIMARY KEY, v embedding);"
+    session.run("DROP TABLE IF EXISTS docs; CREATE TABLE docs (n int PRIMARY KEY, v leann.embedding);"
                 f"INSERT INTO docs SELECT * FROM source WHERE {first} ORDER BY n;"
                 f"CREATE INDEX docs_v ON docs USING leann (v) {options};"
                 f"INSERT INTO docs SELECT * FROM source WHERE NOT ({first}) ORDER BY n; ANALYZE docs", 7200)

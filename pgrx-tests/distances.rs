@@ -17,7 +17,7 @@ mod tests {
     #[pg_test]
     fn distances_of_vectors() {
         let distance = |operator: &str, b: &str| {
-            one::<f64>(&format!("SELECT '[3,4]'::embedding {operator} '{b}'")).expect("a distance")
+            one::<f64>(&format!("SELECT '[3,4]'::leann.embedding {operator} '{b}'")).expect("a distance")
         };
         for (operator, right_angle, opposite, same) in
             [("<->", 2f64.sqrt(), 2.0, 0.0), ("<=>", 1.0, 2.0, 0.0), ("<#>", 0.0, 1.0, -1.0)]
@@ -65,12 +65,16 @@ mod tests {
                 "'where is the cat'::text",
                 "'where is the cat'::varchar",
                 "'where is the cat'::char(20)",
-                "'where is the cat'::embedding",
+                "'where is the cat'::leann.embedding",
                 "('where is the ' || 'cat')",
                 "leann.embed('where is the cat', role => 'query')",
-                "'where is the cat'::embedding::real[]",
-                "'leann:{\"text\":\"where is the cat\"}'",
-                "leann.embed('where is the cat', role => 'query')::embedding::text::embedding",
+                "'where is the cat'::leann.embedding::real[]",
+                "'leann:{\"text\":\"where is the cat\"}'::leann.embedding",
+                "leann.embed('where is the cat', role => 'query')::double precision[]",
+                "leann.embed('where is the cat', role => 'query')::numeric[]",
+                "leann.embed('where is the cat', role => 'query')::text",
+                "leann.embed('where is the cat', role => 'query')::leann.embedding::text",
+                "leann.embed('where is the cat', role => 'query')::leann.embedding::text::leann.embedding",
             ] {
                 assert!((query(operand) - distance).abs() < 1e-6, "{operator} {operand}");
             }
@@ -88,7 +92,7 @@ mod tests {
             run(&format!("PREPARE p AS SELECT embedding_of(body) {operator} $1 FROM t"));
             assert_eq!(
                 one::<String>("SELECT parameter_types::text FROM pg_prepared_statements WHERE name = 'p'"),
-                Some("{embedding}".to_owned())
+                Some("{text}".to_owned())
             );
             close(one::<f64>("EXECUTE p('where is the cat')").expect("a distance"), distance);
             run("DEALLOCATE p");
@@ -108,7 +112,7 @@ mod tests {
     fn null_operands() {
         run("SET leann.model_dir = '/nonexistent'");
         for operator in OPERATORS {
-            for operand in ["NULL", "NULL::text", "NULL::real[]", "NULL::embedding"] {
+            for operand in ["NULL", "NULL::text", "NULL::real[]", "NULL::leann.embedding"] {
                 assert_eq!(one::<f64>(&format!("SELECT embedding_of('a') {operator} {operand}")), None);
             }
             assert_eq!(one::<f64>(&format!("SELECT embedding_of(NULL) {operator} 'a'")), None);
@@ -119,16 +123,22 @@ mod tests {
     fn operands_that_do_not_fit() {
         let dim = one::<i32>("SELECT array_length(leann.embed('a'), 1)").expect("a dimension");
         let words = format!("different embedding dimensions {dim} and 3");
-        for operand in ["'[1,2,3]'", "'[1,2,3]'::text", "ARRAY[1,2,3]::real[]", "'[1,2,3]'::embedding"] {
+        for operand in ["ARRAY[1,2,3]", "ARRAY[1,2,3]::real[]", "'[1,2,3]'::leann.embedding"] {
             fails(&format!("SELECT embedding_of('a') <-> {operand}"), "22000", &words);
         }
-        fails("SELECT '[1,2]'::embedding <=> '[1,2,3]'", "22000", "dimensions 2 and 3");
+        // A text of fewer numbers than the model has dimensions is words, and so is what looks like a literal.
+        for operand in ["'[1,2,3]'", "'[1,nan]'::text", "'leann:{\"text\":\"b\",\"model\":\"n\"}'"] {
+            assert!(one::<f64>(&format!("SELECT embedding_of('a') <-> {operand}")).is_some(), "{operand}");
+        }
+        fails("SELECT '[1,2]'::leann.embedding <=> ARRAY[1,2,3]", "22000", "dimensions 2 and 3");
+        fails("SELECT '[1,2]'::leann.embedding <=> '[0,0]'", "22P02", "all zeros");
+        fails("SELECT embedding_of('a') <-> ARRAY['1','2']", "42883", "operator does not exist");
+        fails("SELECT embedding_of('a') <-> ARRAY[1e39::float8]", "22003", "out of range for type real");
         fails("SELECT embedding_of('a') <-> ARRAY[1,NULL]::real[]", "22004", "must not contain NULLs");
         fails("SELECT embedding_of('a') <-> ARRAY[[1,2],[3,4]]::real[]", "2202E", "one-dimensional");
         fails("SELECT embedding_of('a') <-> '{}'::real[]", "22023", "at least one dimension");
-        fails("SELECT embedding_of('a') <-> '[1,nan]'::text", "22P02", "must not contain NaN");
         fails(
-            "SELECT embedding_of('a', 'm') <-> 'leann:{\"text\":\"b\",\"model\":\"n\"}'",
+            "SELECT embedding_of('a', 'm') <-> 'leann:{\"text\":\"b\",\"model\":\"n\"}'::leann.embedding",
             "42804",
             "\"m\" and \"n\"",
         );
@@ -141,9 +151,12 @@ mod tests {
         let same = "SELECT embedding_of('a', 'tiny-hash') <-> leann.embed('a', 'tiny-hash', 'passage')";
         assert_eq!(one::<f64>(same), Some(0.0));
         assert!(one::<f64>("SELECT embedding_of('a', 'tiny-hash') <-> 'a'").is_some());
-        assert!(
-            one::<f64>("SELECT embedding_of('a') <-> 'leann:{\"text\":\"b\",\"model\":\"tiny-hash\"}'")
-                .is_some()
+        assert!(one::<f64>("SELECT embedding_of('a', 'tiny-hash') <-> embedding_of('b')").is_some());
+        // The row's model is the default one, whatever the query says.
+        fails(
+            "SELECT embedding_of('a') <-> embedding_of('b', 'tiny-hash')",
+            "42804",
+            "\"absent\" and \"tiny-hash\"",
         );
         fails("SELECT embedding_of('a') <-> 'a'", "42704", "model \"absent\" does not exist");
     }

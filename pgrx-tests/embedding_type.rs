@@ -179,11 +179,14 @@ mod tests {
 
     #[pg_test]
     fn literals_of_vectors() {
-        assert_eq!(one::<String>("SELECT '[3, 4]'::embedding::text"), Some("[0.6,0.8]".to_owned()));
-        assert_eq!(one::<String>("SELECT E' [ -0 ,\t+2e0 ] \\n'::embedding::text"), Some("[0,1]".to_owned()));
-        assert_eq!(one::<String>("SELECT '[1e-30,0]'::embedding::text"), Some("[1,0]".to_owned()));
+        assert_eq!(one::<String>("SELECT '[3, 4]'::leann.embedding::text"), Some("[0.6,0.8]".to_owned()));
         assert_eq!(
-            one::<String>("SELECT '[3e38,3e38]'::embedding::text"),
+            one::<String>("SELECT E' [ -0 ,\t+2e0 ] \\n'::leann.embedding::text"),
+            Some("[0,1]".to_owned())
+        );
+        assert_eq!(one::<String>("SELECT '[1e-30,0]'::leann.embedding::text"), Some("[1,0]".to_owned()));
+        assert_eq!(
+            one::<String>("SELECT '[3e38,3e38]'::leann.embedding::text"),
             Some("[0.70710677,0.70710677]".to_owned())
         );
         for (literal, words) in [
@@ -197,18 +200,18 @@ mod tests {
             ("[1,Infinity]", "must not contain infinity"),
             ("[1,1e39]", "\"1e39\" is out of range"),
         ] {
-            fails(&format!("SELECT '{literal}'::embedding"), "22P02", words);
+            fails(&format!("SELECT '{literal}'::leann.embedding"), "22P02", words);
         }
-        let wide = |dim: usize| format!("SELECT ('[' || repeat('1,', {}) || '1]')::embedding", dim - 1);
+        let wide = |dim: usize| format!("SELECT ('[' || repeat('1,', {}) || '1]')::leann.embedding", dim - 1);
         fails(&wide(16_001), "22P02", "more than 16000 dimensions, not 16001");
         run(&wide(16_000));
-        fails(r#"SELECT 'leann:{"text":"a\u0000b"}'::embedding"#, "22P02", "null character");
+        fails(r#"SELECT 'leann:{"text":"a\u0000b"}'::leann.embedding"#, "22P02", "null character");
         fails(
-            r#"SELECT 'leann:{"text":"a","model":"../b"}'::embedding"#,
+            r#"SELECT 'leann:{"text":"a","model":"../b"}'::leann.embedding"#,
             "22023",
             "must not begin with a dot",
         );
-        fails(r#"SELECT 'leann:{"text":"a","model":""}'::embedding"#, "22023", "must not be empty");
+        fails(r#"SELECT 'leann:{"text":"a","model":""}'::leann.embedding"#, "22023", "must not be empty");
     }
 
     #[pg_test]
@@ -264,7 +267,7 @@ mod tests {
 
     #[pg_test]
     fn values_survive_storage() {
-        run("CREATE TABLE t (id int, e embedding)");
+        run("CREATE TABLE t (id int, e leann.embedding)");
         // Short, long enough to be compressed, and long enough to be moved out of line uncompressed.
         run(
             "INSERT INTO t SELECT n, embedding_of(repeat('ab' || n, n)) FROM generate_series(0, 12000, 500) n",
@@ -276,16 +279,20 @@ mod tests {
         let wrong = "SELECT count(*) FROM t WHERE e <> embedding_of(repeat(CASE id % 500 WHEN 0 THEN 'ab' || id \
                      ELSE 'cd' || (id - 1) END, id - id % 500))";
         assert_eq!(one::<i64>(wrong), Some(0));
-        assert_eq!(one::<i64>("SELECT count(*) FROM t WHERE e::text::embedding <> e"), Some(0));
+        assert_eq!(one::<i64>("SELECT count(*) FROM t WHERE e::text::leann.embedding <> e"), Some(0));
     }
 
     #[pg_test]
     fn equal_values_and_their_hashes() {
         assert_eq!(one::<bool>("SELECT embedding_of('a') = embedding_of('a')"), Some(true));
-        assert_eq!(one::<bool>("SELECT embedding_of('a') <> 'a'::embedding"), Some(true), "the roles differ");
+        assert_eq!(
+            one::<bool>("SELECT embedding_of('a') <> 'a'::leann.embedding"),
+            Some(true),
+            "the roles differ"
+        );
         assert_eq!(one::<bool>("SELECT embedding_of('a') = embedding_of('a', 'm')"), Some(false));
-        assert_eq!(one::<bool>("SELECT '[3,4]'::embedding = '[6,8]'::embedding"), Some(true));
-        assert_eq!(one::<bool>("SELECT '[0,1]'::embedding = '[-0,1]'::embedding"), Some(true));
+        assert_eq!(one::<bool>("SELECT '[3,4]'::leann.embedding = '[6,8]'::leann.embedding"), Some(true));
+        assert_eq!(one::<bool>("SELECT '[0,1]'::leann.embedding = '[-0,1]'::leann.embedding"), Some(true));
         run("CREATE TABLE t AS SELECT embedding_of('text ' || n % 7) AS e FROM generate_series(1, 700) n");
         assert_eq!(one::<i64>("SELECT count(*) FROM (SELECT DISTINCT e FROM t) d"), Some(7));
         assert_eq!(
@@ -302,7 +309,7 @@ mod tests {
             Some(true),
             "with seed 0 the low bits agree, as hash partitioning expects"
         );
-        run("CREATE TABLE p (e embedding) PARTITION BY HASH (e)");
+        run("CREATE TABLE p (e leann.embedding) PARTITION BY HASH (e)");
         run("CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (modulus 2, remainder 0)");
         run("CREATE TABLE p1 PARTITION OF p FOR VALUES WITH (modulus 2, remainder 1)");
         run("INSERT INTO p SELECT e FROM t");
@@ -313,10 +320,16 @@ mod tests {
     #[pg_test]
     fn casts_that_need_no_model() {
         run("SET leann.model_dir = '/nonexistent'");
-        assert_eq!(one::<Vec<f32>>("SELECT '[3,4]'::embedding::real[]"), Some(vec![0.6, 0.8]));
-        assert_eq!(one::<String>("SELECT ARRAY[3,4]::real[]::embedding::text"), Some("[0.6,0.8]".to_owned()));
-        assert_eq!(one::<String>("SELECT 'a'::text::embedding::text"), Some("a".to_owned()));
-        assert_eq!(one::<String>("SELECT '[3,4]'::varchar::embedding::text"), Some("[0.6,0.8]".to_owned()));
+        assert_eq!(one::<Vec<f32>>("SELECT '[3,4]'::leann.embedding::real[]"), Some(vec![0.6, 0.8]));
+        assert_eq!(
+            one::<String>("SELECT ARRAY[3,4]::real[]::leann.embedding::text"),
+            Some("[0.6,0.8]".to_owned())
+        );
+        assert_eq!(one::<String>("SELECT 'a'::text::leann.embedding::text"), Some("a".to_owned()));
+        assert_eq!(
+            one::<String>("SELECT '[3,4]'::varchar::leann.embedding::text"),
+            Some("[0.6,0.8]".to_owned())
+        );
         assert_eq!(
             one::<String>("SELECT embedding_of('a'::varchar)::text"),
             Some(r#"leann:{"text":"a","role":"passage"}"#.to_owned())
@@ -331,17 +344,17 @@ mod tests {
         );
         fails("SELECT embedding_of('a', '../m')", "22023", "must not begin with a dot");
         fails("SELECT embedding_of('a', 'm/n')", "22023", "must not contain a slash");
-        fails("SELECT ARRAY[1,NULL]::real[]::embedding", "22004", "must not contain NULLs");
-        fails("SELECT ARRAY[[1,2],[3,4]]::real[]::embedding", "2202E", "one-dimensional");
-        fails("SELECT '{}'::real[]::embedding", "22023", "at least one dimension");
-        fails("SELECT ARRAY[1,'NaN']::real[]::embedding", "22023", "must not contain NaN");
+        fails("SELECT ARRAY[1,NULL]::real[]::leann.embedding", "22004", "must not contain NULLs");
+        fails("SELECT ARRAY[[1,2],[3,4]]::real[]::leann.embedding", "2202E", "one-dimensional");
+        fails("SELECT '{}'::real[]::leann.embedding", "22023", "at least one dimension");
+        fails("SELECT ARRAY[1,'NaN']::real[]::leann.embedding", "22023", "must not contain NaN");
         // On assignment both ways.
-        run("CREATE TABLE t (e embedding, r real[])");
-        run("INSERT INTO t VALUES (ARRAY[3,4]::real[], '[3,4]'::embedding)");
+        run("CREATE TABLE t (e leann.embedding, r real[])");
+        run("INSERT INTO t VALUES (ARRAY[3,4]::real[], '[3,4]'::leann.embedding)");
         assert_eq!(one::<String>("SELECT e::text || r::text FROM t"), Some("[0.6,0.8]{0.6,0.8}".to_owned()));
         // An array with other bounds, and one that a function handed over unflattened.
         assert_eq!(
-            one::<String>("SELECT '[5:6]={3,4}'::real[]::embedding::text"),
+            one::<String>("SELECT '[5:6]={3,4}'::real[]::leann.embedding::text"),
             Some("[0.6,0.8]".to_owned())
         );
     }

@@ -62,7 +62,7 @@ mod tests {
         assert!((norm - 1.0).abs() < 1e-6, "{norm}");
         assert_eq!(one::<bool>("SELECT leann.embed('a') = embedding_of('a')::real[]"), Some(true));
         assert_eq!(
-            one::<bool>("SELECT leann.embed('a', role => 'query') = 'a'::embedding::real[]"),
+            one::<bool>("SELECT leann.embed('a', role => 'query') = 'a'::leann.embedding::real[]"),
             Some(true)
         );
         assert_eq!(one::<bool>("SELECT leann.embed('a', 'tiny-hash') = leann.embed('a')"), Some(true));
@@ -94,19 +94,23 @@ mod tests {
         run("CREATE TABLE t AS SELECT n, CASE WHEN n % 10 > 0 THEN 'text ' || n % 400 END AS body
              FROM generate_series(1, 1000) n");
         let wrong = "SELECT count(*) FROM t FULL JOIN (
-                         SELECT row_number() OVER () AS n, e FROM (SELECT leann.embed(array_agg(body ORDER BY n)) AS e FROM t) x
+                         SELECT row_number() OVER () AS n, e FROM (SELECT leann.embed_all(array_agg(body ORDER BY n)) AS e FROM t) x
                      ) x USING (n) WHERE e IS DISTINCT FROM leann.embed(body)";
         assert_eq!(one::<i64>(wrong), Some(0));
-        assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed('{}'::text[]) e"), Some(0));
-        assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed(NULL::text[]) e"), Some(0));
+        assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed_all('{}'::text[]) e"), Some(0));
+        assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed_all(NULL::text[]) e"), Some(0));
         assert_eq!(
-            one::<i64>("SELECT count(*) FROM leann.embed('{NULL,NULL}'::text[]) e WHERE e IS NULL"),
+            one::<i64>("SELECT count(*) FROM leann.embed_all('{NULL,NULL}'::text[]) e WHERE e IS NULL"),
             Some(2)
         );
-        assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed('{{a,b},{c,d}}'::text[]) e"), Some(4));
-        run("SELECT leann.embed(array_agg(body)) FROM t LIMIT 1");
-        fails("SELECT leann.embed('{a}'::text[], role => 'author')", "22023", "is not a role");
-        fails("SELECT leann.embed('{NULL,a}'::text[], 'absent')", "42704", "model \"absent\" does not exist");
+        assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed_all('{{a,b},{c,d}}'::text[]) e"), Some(4));
+        run("SELECT leann.embed_all(array_agg(body)) FROM t LIMIT 1");
+        fails("SELECT leann.embed_all('{a}'::text[], role => 'author')", "22023", "is not a role");
+        fails(
+            "SELECT leann.embed_all('{NULL,a}'::text[], 'absent')",
+            "42704",
+            "model \"absent\" does not exist",
+        );
     }
 
     #[pg_test]
@@ -319,7 +323,7 @@ mod tests {
         let undescribed = "SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'
                            AND (short_desc IS NULL OR extra_desc IS NULL OR short_desc NOT LIKE '%.' OR extra_desc NOT LIKE '%.')";
         assert_eq!(one::<i64>(undescribed), Some(0));
-        assert_eq!(one::<i64>("SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'"), Some(14));
+        assert_eq!(one::<i64>("SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'"), Some(16));
         assert_eq!(one::<String>("SHOW leann.cache_size"), Some("4MB".to_owned()));
     }
 

@@ -59,6 +59,13 @@ mod tests {
     }
 
     #[pg_test]
+    fn recall_looks_at_the_plan_not_at_its_text() {
+        table();
+        run("SET leann.default_model = 'tiny-hash-b'");
+        fails("SELECT * FROM leann.recall('t_leann', '{Index Scan}')", "55000", "cannot use the index");
+    }
+
+    #[pg_test]
     fn recall_of_nothing() {
         run("CREATE TABLE t (body text); CREATE INDEX t_leann ON t USING leann (embedding_of(body))");
         assert_eq!(

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/cluster.sh"
 
 say "clean: target, .build, .demo"
-if [ -n "$(cluster_base "$ROOT/.demo")" ]; then
+if [ -e "$ROOT/.demo" ]; then
     need_postgres
     cluster_remove "$ROOT/.demo"
 fi

@@ -15,16 +15,39 @@
 #     scripts/cluster.sh upgrade DIR FROM PG_CONFIG [name=value ...]  takes the stopped cluster FROM of another Postgres over, by pg_upgrade
 #     scripts/cluster.sh readable DIR PATH             PATH, or the copy of it that the server can read
 #
-# DIR holds data/, log and the socket. When the server's user (scripts/common.sh) cannot enter DIR, as below /root, or
-# when DIR's path is too long for a Unix socket (107 bytes), the real directory is made under /tmp and DIR/elsewhere
-# names it.
+# DIR belongs to who runs this; DIR/cluster belongs to the server's user (scripts/common.sh) and holds data/, log and the
+# socket. When that user cannot enter DIR, as below /root, or when DIR's path is too long for a Unix socket (107 bytes),
+# all of this is made in a directory under /tmp instead, and DIR/elsewhere names that.
+#
+# Where this runs as root, the server's user is another, who could put links into DIR/cluster. So root writes nothing in
+# there, and removes it only as a whole. What it has to keep it keeps in DIR, which only root can write.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 CLUSTER_PORT=5432 # only names the socket file
 
-# The directory that really holds the cluster of DIR; nothing if there is none yet.
+# Whether a directory is one that only its owner can write, and ours.
+is_ours() { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -z "$(find "$1" -maxdepth 0 -perm /022)" ]; }
+
+# The directory that takes DIR's place, or DIR itself; nothing if there is none yet.
+cluster_home() {
+    local home=$1
+    [ -d "$1" ] || return 0
+    is_ours "$1" || die "$1 belongs to another user, or others can write it" "it is no directory of a cluster of yours: name another one"
+    if [ -e "$1/elsewhere" ]; then
+        home=$(head -n 1 "$1/elsewhere")
+        [[ $home =~ ^/tmp/leann-cluster\.[A-Za-z0-9]{6}$ ]] || die "$1/elsewhere does not name a directory of a cluster"
+        # Cleared away with the rest of /tmp, perhaps.
+        [ -d "$home" ] || return 0
+        is_ours "$home" || die "$home, which $1/elsewhere names, belongs to another user"
+    fi
+    (cd "$home" && pwd)
+}
+
+# The directory that holds the cluster of DIR and belongs to the server's user; nothing if there is none yet.
 cluster_base() {
-    if [ -f "$1/elsewhere" ]; then cat "$1/elsewhere"; elif [ -d "$1/data" ]; then (cd "$1" && pwd); fi
+    local home
+    home=$(cluster_home "$1") || exit
+    [ -z "$home" ] || [ ! -d "$home/cluster" ] || echo "$home/cluster"
 }
 
 cluster_running() {
@@ -35,18 +58,22 @@ cluster_running() {
 
 # Makes the directory for a new cluster and prints its path.
 cluster_place() {
-    local dir base
+    local dir home
     mkdir -p "$1"
-    dir=$(cd "$1" && pwd)
-    if [ "${#dir}" -le 80 ] && as_server test -x "$(dirname "$dir")"; then
-        base=$dir
-    else
-        base=$(mktemp -d /tmp/leann-cluster.XXXXXX)
-        echo "$base" >"$dir/elsewhere"
-        note "the server cannot use $dir (not enterable by user $(server_user), or too long for a socket): the cluster is in $base"
+    [ -L "$1" ] || [ ! -O "$1" ] || chmod go-w "$1"
+    dir=$(cluster_home "$1") || exit
+    [ -n "$dir" ] || dir=$(cd "$1" && pwd)
+    home=$dir
+    if [ "${#dir}" -gt 80 ] || ! as_server test -x "$(dirname "$dir")"; then
+        home=$(mktemp -d /tmp/leann-cluster.XXXXXX)
+        rm -f "$dir/elsewhere"
+        echo "$home" >"$dir/elsewhere"
+        note "the server cannot use $dir (not enterable by user $(server_user), or too long for a socket): the cluster is in $home"
     fi
-    ! is_root || chown postgres "$base"
-    echo "$base"
+    chmod go+x "$home"
+    mkdir -m 700 "$home/cluster"
+    ! is_root || chown postgres "$home/cluster"
+    echo "$home/cluster"
 }
 
 # cluster_init DIR [option of initdb ...]: a new cluster, not started, without settings of ours.
@@ -91,7 +118,7 @@ cluster_resume() {
     local base
     base=$(cluster_base "$1")
     as_server "$PG_BIN/pg_ctl" -D "$base/data" -l "$base/log" -w -t 120 start >/dev/null 2>&1 || {
-        tail -n 20 "$base/log" >&2
+        as_server tail -n 20 "$base/log" >&2
         die "the private cluster in $base does not start" "its log: $base/log"
     }
     cluster_env "$1"
@@ -130,10 +157,11 @@ cluster_kill() {
 }
 
 cluster_remove() {
-    local base
-    base=$(cluster_base "$1")
+    local home
+    home=$(cluster_home "$1")
     cluster_stop "$1" immediate || true
-    [ -z "$base" ] || rm -rf "$base"
+    # Links in it are removed and not followed.
+    [ -z "$home" ] || rm -rf "$home"
     rm -rf "$1"
 }
 
@@ -151,7 +179,7 @@ cluster_temporary() {
 cluster_end() {
     if [ "$1" -ne 0 ]; then
         echo "--- end of the server's log:" >&2
-        tail -n 30 "$(cluster_log "$CLUSTER_TEMPORARY")" >&2 || true
+        as_server tail -n 30 "$(cluster_log "$CLUSTER_TEMPORARY")" >&2 || true
     fi
     cluster_remove "$CLUSTER_TEMPORARY"
 }
@@ -183,7 +211,8 @@ cluster_upgrade() {
     cluster_configure "$base" "$@"
     as_server sh -c "cd '$base' && exec '$PG_BIN/pg_upgrade' -U postgres -b '$("$pg_config" --bindir)' -B '$PG_BIN' \
         -d '$from/data' -D '$base/data'" >"$dir/upgrade.log" 2>&1 || {
-        cat "$dir/upgrade.log" "$base"/data/pg_upgrade_output.d/*/log/*.log >&2
+        cat "$dir/upgrade.log" >&2
+        as_server sh -c "cat '$base'/data/pg_upgrade_output.d/*/log/*.log" >&2
         die "pg_upgrade from $("$pg_config" --version) to $PG_MAJOR failed"
     }
 }
@@ -194,7 +223,8 @@ cluster_readable() {
     if as_server test -r "$2" -a -x "$2"; then
         echo "$2"
     else
-        copy=$(cluster_base "$1")/$(basename "$2")
+        copy=$(cluster_home "$1")/readable-$(basename "$2")
+        rm -rf "$copy"
         cp -rL "$2" "$copy"
         chmod -R a+rX "$copy"
         echo "$copy"
@@ -204,7 +234,7 @@ cluster_readable() {
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     command=${1:-}
     dir=${2:-}
-    [ -n "$dir" ] || { sed -n '2,20p' "$0" | sed -E 's/^# ?//'; exit 2; }
+    [ -n "$dir" ] || { sed -n '2,24p' "$0" | sed -E 's/^# ?//'; exit 2; }
     shift 2
     need_postgres
     case $command in

@@ -59,7 +59,8 @@ python_tools() {
     note "Python tools: installing into .build/venv"
     rm -rf "$BUILD/venv"
     python3 -m venv "$BUILD/venv"
-    "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check -r "$wanted" </dev/null >&2
+    "$VENV_PYTHON" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --require-hashes \
+        -r "$wanted" </dev/null >&2
     cp "$wanted" "$have"
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes what reads pages, literals and binary values (tests/fuzz), for SECONDS_EACH seconds per target:
+# Fuzzes what reads pages, literals, binary values, sketch parameters and model files (tests/fuzz), for SECONDS_EACH seconds per target:
 #
 #     scripts/fuzz.sh [TARGET ...]
 #
@@ -21,7 +21,7 @@ say "fuzz: building"
     cargo build --quiet --release --locked --target "$HOST" --target-dir "$WORK/target" </dev/null)
 
 status=0
-[ $# -gt 0 ] || set -- node hub meta params literal bytes
+[ $# -gt 0 ] || set -- node hub meta params literal bytes sketcher onnx settings
 for target in "$@"; do
     mkdir -p "$WORK/found/$target" "$WORK/failed"
     if "$WORK/target/$HOST/release/$target" -max_total_time="$SECONDS_EACH" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
@@ -33,4 +33,5 @@ for target in "$@"; do
         tail -n 30 "$WORK/$target.log"
     fi
 done
+rm -rf /dev/shm/leann-fuzz-* "${TMPDIR:-/tmp}"/leann-fuzz-* # the folders of models
 exit $status

@@ -23,23 +23,39 @@ build() {
     touch "$stamp"
 }
 
-# put FROM TO: nothing to do where the same file is there already. Times go with it: a model's mapped form is known by the
-# time of the file that it was made from.
+# put FROM TO: nothing to do where the same file is there already.
 put() {
-    cmp -s "$1" "$2" && [ "$(stat -c %Y "$1")" = "$(stat -c %Y "$2")" ] && return
+    ! cmp -s "$1" "$2" || return 0
     as_root mkdir -p "$(dirname "$2")"
-    as_root cp --preserve=timestamps "$1" "$2.new"
+    # A link that somebody put there is not written through.
+    as_root cp --remove-destination "$1" "$2.new"
     as_root chmod "$([ -x "$1" ] && echo 755 || echo 644)" "$2.new"
     as_root mv -f "$2.new" "$2"
     note "installed $2"
 }
 
-# put_tree FROM TO: every file below FROM, links followed, names with a leading dot left out.
+# put_tree FROM TO [CONDITION ...]: every file below FROM, links followed, names with a leading dot left out; only those that
+# meet the conditions of find.
 put_tree() {
-    local file
+    local from=$1 to=$2 file
+    shift 2
     while IFS= read -r -d '' file; do
-        put "$1/$file" "$2/$file"
-    done < <(cd "$1" && find -L . -type f -not -path '*/.*' -printf '%P\0')
+        put "$from/$file" "$to/$file"
+    done < <(cd "$from" && find -L . -type f -not -path '*/.*' "$@" -printf '%P\0')
+}
+
+# put_models FROM TO: the receipt of a model's mapped form (NAME.mapped.json) goes first and comes last, so that whoever looks
+# meanwhile, or after an interruption, sees the model without its mapped form and not one made of two.
+put_models() {
+    local receipt stem part
+    while IFS= read -r -d '' receipt; do
+        stem=${receipt%.mapped.json}
+        for part in onnx mapped.onnx mapped.bin mapped.json; do
+            if [ -e "$2/$receipt" ] && ! cmp -s "$1/$stem.$part" "$2/$stem.$part"; then as_root rm -f "$2/$receipt"; fi
+        done
+    done < <(cd "$1" && find -L . -type f -name '*.mapped.json' -not -path '*/.*' -printf '%P\0')
+    put_tree "$1" "$2" -not -name '*.mapped.json'
+    put_tree "$1" "$2" -name '*.mapped.json'
 }
 
 need_pgrx
@@ -60,5 +76,5 @@ for script in "$ROOT"/sql/released/leann--*.sql; do
     [ ! -e "$script" ] || [ -e "$PACKAGE$installed" ] || put "$script" "$installed"
 done
 put "$BUILD/onnxruntime/libonnxruntime.so" "$("$PG_CONFIG" --pkglibdir)/leann/libonnxruntime.so"
-[ -d "$BUILD/models" ] && put_tree "$BUILD/models" "$("$PG_CONFIG" --sharedir)/leann/models"
+[ -d "$BUILD/models" ] && put_models "$BUILD/models" "$("$PG_CONFIG" --sharedir)/leann/models"
 note "leann is installed; in a database: CREATE EXTENSION leann;"

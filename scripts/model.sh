@@ -41,8 +41,7 @@ if [ -n "$FOLDER" ]; then
     say "model: checking and converting $FOLDER as '$name'"
     # Beside its place first: a folder that turns out unusable never gets there.
     rm -rf "$BUILD/models/.$name.new"
-    cp -rL "$FOLDER" "$BUILD/models/.$name.new"
-    "$VENV_PYTHON" "$ROOT/tools/make_model.py" --from-folder "$BUILD/models/.$name.new"
+    "$VENV_PYTHON" "$ROOT/tools/make_model.py" --from-folder "$FOLDER" --into "$BUILD/models/.$name.new"
     rm -rf "$BUILD/models/$name"
     mv "$BUILD/models/.$name.new" "$BUILD/models/$name"
 elif [[ " $KNOWN_MODELS " == *" $MODEL "* ]]; then

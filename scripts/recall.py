@@ -39,7 +39,7 @@ TRUTH = 50  # exact neighbours kept of each query
 
 # What the extension calls things; the only place that knows.
 SQL_FINGERPRINT = "SELECT fingerprint FROM leann.models WHERE name = {model}"
-SQL_EMBED = "leann.embed({texts}, {model}, {role})"  # texts: text[]; gives the vectors in their order
+SQL_EMBED = "leann.embed_all({texts}, {model}, {role})"  # texts: text[]; gives the vectors in their order
 SQL_LAST_SCAN = "SELECT pages, recomputes, late, model_ms FROM leann.last_scan()"
 SQL_INDEX_INFO = "SELECT node_pages, pg_relation_size({index}) FROM leann.index_info({index})"
 SQL_CHECK = "SELECT c::text FROM leann.check({index}) AS c"
@@ -166,13 +166,13 @@ def whole_lines(path):
 
 def exact_search(session, args, data):
     """Fills `vectors`, `asked` and `exact`; the exact neighbours of each query as {query id: [(doc id, similarity)]}."""
-    progress("== truth: exact search over the vectors of leann.embed")
+    progress("== truth: exact search over the vectors of leann.embed_all")
     rows = cached_vectors(session, args, data, "source", ROW_TEXT, "passage")
     queries = cached_vectors(session, args, data, "queries", "body", "query")
     for table, path in (("vectors", rows), ("asked", queries)):
         session.run(f"CREATE TABLE {table} (n int PRIMARY KEY, vector real[] NOT NULL)")
         session.run(f"\\copy {table} FROM {quote(path)}", 3600)
-        session.run(f"ALTER TABLE {table} ALTER vector TYPE embedding USING vector::embedding; ANALYZE {table}", 3600)
+        session.run(f"ALTER TABLE {table} ALTER vector TYPE leann.embedding USING vector::leann.embedding; ANALYZE {table}", 3600)
     begin = time.monotonic()
     exact = {query[0]: [] for query in data.queries}
     for query, doc, similarity in session.rows(

@@ -1,164 +1,256 @@
 -- Everything that CREATE EXTENSION leann makes, apart from the access method (leann_am.sql).
 --
--- The type, its operators and embedding_of stand in the extension's schema, public, where every search_path finds them;
--- the rest in schema leann. The functions behind them are in src/sql/.
+-- What people write in queries, embedding_of and the operators, stands in the schema that CREATE EXTENSION chose
+-- (SCHEMA x, else the first of the search_path). All else is in schema leann, which this script makes: the type first of
+-- all, since a table called embedding is everybody's. The functions behind them are in src/sql/.
 
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'leann') THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_schema', MESSAGE = 'schema "leann" exists already',
+            DETAIL = 'The extension makes a schema of that name, for its type and its functions, and shares it with nobody.',
+            HINT = 'Give the other schema another name, with ALTER SCHEMA leann RENAME TO another_name, or drop it.';
+    END IF;
+END
+$$;
 CREATE SCHEMA leann;
 COMMENT ON SCHEMA leann IS 'searches text by meaning without storing embeddings';
 GRANT USAGE ON SCHEMA leann TO PUBLIC;
 
 ---------------------------------------------------------------------------------------------------------------------
--- The type embedding
+-- The type leann.embedding
 ---------------------------------------------------------------------------------------------------------------------
 
-CREATE TYPE @extschema@.embedding;
+CREATE TYPE leann.embedding;
 
-CREATE FUNCTION leann.embedding_in(cstring) RETURNS @extschema@.embedding
+CREATE FUNCTION leann.embedding_in(cstring) RETURNS leann.embedding
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_in_wrapper';
-CREATE FUNCTION leann.embedding_out(@extschema@.embedding) RETURNS cstring
+CREATE FUNCTION leann.embedding_out(leann.embedding) RETURNS cstring
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_out_wrapper';
-CREATE FUNCTION leann.embedding_recv(internal) RETURNS @extschema@.embedding
+CREATE FUNCTION leann.embedding_recv(internal) RETURNS leann.embedding
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_recv_wrapper';
-CREATE FUNCTION leann.embedding_send(@extschema@.embedding) RETURNS bytea
+CREATE FUNCTION leann.embedding_send(leann.embedding) RETURNS bytea
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_send_wrapper';
 
-CREATE TYPE @extschema@.embedding (
+-- ANALYZE passes such columns and expressions over: statistics on them would serve no plan, and would copy whole texts.
+CREATE FUNCTION leann.embedding_typanalyze(internal) RETURNS boolean
+    VOLATILE STRICT PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_typanalyze_wrapper';
+
+CREATE TYPE leann.embedding (
     INPUT = leann.embedding_in,
     OUTPUT = leann.embedding_out,
     RECEIVE = leann.embedding_recv,
     SEND = leann.embedding_send,
+    ANALYZE = leann.embedding_typanalyze,
     INTERNALLENGTH = VARIABLE,
     ALIGNMENT = int4,
     STORAGE = extended
 );
-COMMENT ON TYPE @extschema@.embedding IS
+COMMENT ON TYPE leann.embedding IS
     'the embedding of a text: a vector of unit length, or the text and whose model is to embed it';
 
--- Casts. To real[] a model may be needed; the others only read what is written.
-CREATE FUNCTION leann.embedding_to_reals(@extschema@.embedding) RETURNS real[]
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_to_reals_wrapper';
-CREATE FUNCTION leann.embedding_from_reals(real[]) RETURNS @extschema@.embedding
-    IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_from_reals_wrapper';
-CREATE FUNCTION leann.embedding_from_text(text) RETURNS @extschema@.embedding
+-- The right operand of a distance that is an embedding itself. It is a type of its own because an operator with the same
+-- type on both sides would take every untyped literal and parameter for that type, and what people search for is text.
+CREATE DOMAIN leann.query AS leann.embedding;
+COMMENT ON DOMAIN leann.query IS 'an embedding as the right operand of a distance operator';
+
+-- Casts. To real[] a model may be needed; the others only read what is written. None is implicit: such a cast would make
+-- other operators ambiguous, that of float8[] = float8[] for one.
+CREATE FUNCTION leann.embedding_to_reals(leann.embedding) RETURNS real[]
+    STABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_to_reals_wrapper';
+CREATE FUNCTION leann.embedding_from_numbers(real[]) RETURNS leann.embedding
+    IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_from_numbers_wrapper';
+CREATE FUNCTION leann.embedding_from_numbers(double precision[]) RETURNS leann.embedding
+    IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_from_numbers_wrapper';
+CREATE FUNCTION leann.embedding_from_numbers(numeric[]) RETURNS leann.embedding
+    IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_from_numbers_wrapper';
+CREATE FUNCTION leann.embedding_from_numbers(integer[]) RETURNS leann.embedding
+    IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_from_numbers_wrapper';
+CREATE FUNCTION leann.embedding_from_text(text) RETURNS leann.embedding
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_from_text_wrapper';
 
-CREATE CAST (@extschema@.embedding AS real[]) WITH FUNCTION leann.embedding_to_reals AS ASSIGNMENT;
-CREATE CAST (real[] AS @extschema@.embedding) WITH FUNCTION leann.embedding_from_reals AS ASSIGNMENT;
-CREATE CAST (text AS @extschema@.embedding) WITH FUNCTION leann.embedding_from_text;
-CREATE CAST (varchar AS @extschema@.embedding) WITH FUNCTION leann.embedding_from_text;
+CREATE CAST (leann.embedding AS real[]) WITH FUNCTION leann.embedding_to_reals AS ASSIGNMENT;
+CREATE CAST (real[] AS leann.embedding) WITH FUNCTION leann.embedding_from_numbers(real[]) AS ASSIGNMENT;
+CREATE CAST (double precision[] AS leann.embedding) WITH FUNCTION leann.embedding_from_numbers(double precision[]) AS ASSIGNMENT;
+CREATE CAST (numeric[] AS leann.embedding) WITH FUNCTION leann.embedding_from_numbers(numeric[]) AS ASSIGNMENT;
+CREATE CAST (integer[] AS leann.embedding) WITH FUNCTION leann.embedding_from_numbers(integer[]) AS ASSIGNMENT;
+CREATE CAST (text AS leann.embedding) WITH FUNCTION leann.embedding_from_text;
+CREATE CAST (varchar AS leann.embedding) WITH FUNCTION leann.embedding_from_text;
 
 -- Equality is that of the stored bytes, and so are the hashes: the functions of bytea serve as they are.
-CREATE FUNCTION leann.embedding_eq(@extschema@.embedding, @extschema@.embedding) RETURNS boolean
+CREATE FUNCTION leann.embedding_eq(leann.embedding, leann.embedding) RETURNS boolean
     IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE LANGUAGE internal AS 'byteaeq';
-CREATE FUNCTION leann.embedding_ne(@extschema@.embedding, @extschema@.embedding) RETURNS boolean
+CREATE FUNCTION leann.embedding_ne(leann.embedding, leann.embedding) RETURNS boolean
     IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE LANGUAGE internal AS 'byteane';
-CREATE FUNCTION leann.embedding_hash(@extschema@.embedding) RETURNS integer
+CREATE FUNCTION leann.embedding_hash(leann.embedding) RETURNS integer
     IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE LANGUAGE internal AS 'hashvarlena';
-CREATE FUNCTION leann.embedding_hash_extended(@extschema@.embedding, bigint) RETURNS bigint
+CREATE FUNCTION leann.embedding_hash_extended(leann.embedding, bigint) RETURNS bigint
     IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE LANGUAGE internal AS 'hashvarlenaextended';
 
 CREATE OPERATOR @extschema@.= (
-    LEFTARG = @extschema@.embedding, RIGHTARG = @extschema@.embedding, FUNCTION = leann.embedding_eq,
+    LEFTARG = leann.embedding, RIGHTARG = leann.embedding, FUNCTION = leann.embedding_eq,
     COMMUTATOR = OPERATOR(@extschema@.=), NEGATOR = OPERATOR(@extschema@.<>),
     RESTRICT = eqsel, JOIN = eqjoinsel, HASHES
 );
 CREATE OPERATOR @extschema@.<> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = @extschema@.embedding, FUNCTION = leann.embedding_ne,
+    LEFTARG = leann.embedding, RIGHTARG = leann.embedding, FUNCTION = leann.embedding_ne,
     COMMUTATOR = OPERATOR(@extschema@.<>), NEGATOR = OPERATOR(@extschema@.=),
     RESTRICT = neqsel, JOIN = neqjoinsel
 );
-CREATE OPERATOR CLASS @extschema@.embedding_hash_ops DEFAULT FOR TYPE @extschema@.embedding USING hash AS
-    OPERATOR 1 @extschema@.= (@extschema@.embedding, @extschema@.embedding),
-    FUNCTION 1 leann.embedding_hash(@extschema@.embedding),
-    FUNCTION 2 leann.embedding_hash_extended(@extschema@.embedding, bigint);
+CREATE OPERATOR CLASS leann.embedding_hash_ops DEFAULT FOR TYPE leann.embedding USING hash AS
+    OPERATOR 1 @extschema@.= (leann.embedding, leann.embedding),
+    FUNCTION 1 leann.embedding_hash(leann.embedding),
+    FUNCTION 2 leann.embedding_hash_extended(leann.embedding, bigint);
 
 ---------------------------------------------------------------------------------------------------------------------
 -- From text to embeddings
 ---------------------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION @extschema@.embedding_of(body text) RETURNS @extschema@.embedding
+CREATE FUNCTION @extschema@.embedding_of(body text) RETURNS leann.embedding
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_of_wrapper';
 COMMENT ON FUNCTION @extschema@.embedding_of(text) IS 'the embedding of a row''s text by the default model';
-CREATE FUNCTION @extschema@.embedding_of(body text, model text) RETURNS @extschema@.embedding
+CREATE FUNCTION @extschema@.embedding_of(body text, model text) RETURNS leann.embedding
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_of_model_wrapper';
 COMMENT ON FUNCTION @extschema@.embedding_of(text, text) IS 'the embedding of a row''s text by a model';
 
 CREATE FUNCTION leann.embed(body text, model text DEFAULT NULL, role text DEFAULT 'passage') RETURNS real[]
-    STABLE PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_text_wrapper';
+    STABLE PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_text_wrapper';
 COMMENT ON FUNCTION leann.embed(text, text, text) IS 'the vector of a text';
-CREATE FUNCTION leann.embed(bodies text[], model text DEFAULT NULL, role text DEFAULT 'passage') RETURNS SETOF real[]
-    STABLE PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_array_wrapper';
-COMMENT ON FUNCTION leann.embed(text[], text, text) IS 'the vectors of texts, in their order';
+-- Under a name of its own: an untyped list, as drivers send it, would be taken for one text.
+CREATE FUNCTION leann.embed_all(texts text[], model text DEFAULT NULL, role text DEFAULT 'passage') RETURNS SETOF real[]
+    STABLE PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_all_wrapper';
+COMMENT ON FUNCTION leann.embed_all(text[], text, text) IS 'the vectors of texts, in their order';
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Distances
+--
+-- Right operands: a text, in words; an embedding; or numbers, in an array of any of their types. (Each of these types has an
+-- operator of its own, for what lacks one would fit several others equally well. pgvector's vector becomes real[] by a cast
+-- of its own.) An untyped literal or parameter is text.
+--
+-- IMMUTABLE: a model gives the same vector for the same text at any time, an index knows its model by a fingerprint, and
+-- what is not immutable is neither shipped to foreign servers nor found by min(). A distance of two constants is
+-- therefore computed when its statement is planned, with the leann.default_model of that moment.
+--
+-- PARALLEL RESTRICTED, like all that may run a model: each worker would load one and start threads of its own, and a
+-- model uses all cores already.
 --
 -- The COST of 100000 is that of one recompute (leann.recompute_cost), so that a plan which recomputes every row of a
 -- table is priced as such.
 ---------------------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION leann.embedding_l2(@extschema@.embedding, @extschema@.embedding) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_wrapper';
-CREATE FUNCTION leann.embedding_l2(@extschema@.embedding, text) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_text_wrapper';
-CREATE FUNCTION leann.embedding_l2(@extschema@.embedding, real[]) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_reals_wrapper';
+CREATE FUNCTION leann.embedding_l2(leann.embedding, text) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_text_wrapper';
+CREATE FUNCTION leann.embedding_l2(leann.embedding, leann.query) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_wrapper';
+CREATE FUNCTION leann.embedding_l2(leann.embedding, real[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+CREATE FUNCTION leann.embedding_l2(leann.embedding, double precision[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+CREATE FUNCTION leann.embedding_l2(leann.embedding, numeric[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+CREATE FUNCTION leann.embedding_l2(leann.embedding, smallint[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+CREATE FUNCTION leann.embedding_l2(leann.embedding, integer[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+CREATE FUNCTION leann.embedding_l2(leann.embedding, bigint[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
 
-CREATE FUNCTION leann.embedding_cosine(@extschema@.embedding, @extschema@.embedding) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_wrapper';
-CREATE FUNCTION leann.embedding_cosine(@extschema@.embedding, text) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_text_wrapper';
-CREATE FUNCTION leann.embedding_cosine(@extschema@.embedding, real[]) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_reals_wrapper';
+CREATE FUNCTION leann.embedding_cosine(leann.embedding, text) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_text_wrapper';
+CREATE FUNCTION leann.embedding_cosine(leann.embedding, leann.query) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_wrapper';
+CREATE FUNCTION leann.embedding_cosine(leann.embedding, real[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+CREATE FUNCTION leann.embedding_cosine(leann.embedding, double precision[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+CREATE FUNCTION leann.embedding_cosine(leann.embedding, numeric[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+CREATE FUNCTION leann.embedding_cosine(leann.embedding, smallint[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+CREATE FUNCTION leann.embedding_cosine(leann.embedding, integer[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+CREATE FUNCTION leann.embedding_cosine(leann.embedding, bigint[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
 
-CREATE FUNCTION leann.embedding_negative_inner_product(@extschema@.embedding, @extschema@.embedding) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_wrapper';
-CREATE FUNCTION leann.embedding_negative_inner_product(@extschema@.embedding, text) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_text_wrapper';
-CREATE FUNCTION leann.embedding_negative_inner_product(@extschema@.embedding, real[]) RETURNS double precision
-    STABLE STRICT PARALLEL SAFE COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_reals_wrapper';
+CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, text) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_text_wrapper';
+CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, leann.query) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_wrapper';
+CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, real[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, double precision[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, numeric[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, smallint[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, integer[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, bigint[]) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
 
-CREATE OPERATOR @extschema@.<-> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = @extschema@.embedding, FUNCTION = leann.embedding_l2,
-    COMMUTATOR = OPERATOR(@extschema@.<->)
-);
-COMMENT ON OPERATOR @extschema@.<-> (@extschema@.embedding, @extschema@.embedding) IS 'L2 distance';
-CREATE OPERATOR @extschema@.<-> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = text, FUNCTION = leann.embedding_l2
-);
-COMMENT ON OPERATOR @extschema@.<-> (@extschema@.embedding, text) IS 'L2 distance';
-CREATE OPERATOR @extschema@.<-> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = real[], FUNCTION = leann.embedding_l2
-);
-COMMENT ON OPERATOR @extschema@.<-> (@extschema@.embedding, real[]) IS 'L2 distance';
+CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = text, FUNCTION = leann.embedding_l2);
+CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = leann.query, FUNCTION = leann.embedding_l2);
+CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = real[], FUNCTION = leann.embedding_l2);
+CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = double precision[], FUNCTION = leann.embedding_l2);
+CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = numeric[], FUNCTION = leann.embedding_l2);
+CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = smallint[], FUNCTION = leann.embedding_l2);
+CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = integer[], FUNCTION = leann.embedding_l2);
+CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = bigint[], FUNCTION = leann.embedding_l2);
+COMMENT ON OPERATOR @extschema@.<-> (leann.embedding, text) IS 'L2 distance';
+COMMENT ON OPERATOR @extschema@.<-> (leann.embedding, leann.query) IS 'L2 distance';
+COMMENT ON OPERATOR @extschema@.<-> (leann.embedding, real[]) IS 'L2 distance';
+COMMENT ON OPERATOR @extschema@.<-> (leann.embedding, double precision[]) IS 'L2 distance';
+COMMENT ON OPERATOR @extschema@.<-> (leann.embedding, numeric[]) IS 'L2 distance';
+COMMENT ON OPERATOR @extschema@.<-> (leann.embedding, smallint[]) IS 'L2 distance';
+COMMENT ON OPERATOR @extschema@.<-> (leann.embedding, integer[]) IS 'L2 distance';
+COMMENT ON OPERATOR @extschema@.<-> (leann.embedding, bigint[]) IS 'L2 distance';
 
-CREATE OPERATOR @extschema@.<=> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = @extschema@.embedding, FUNCTION = leann.embedding_cosine,
-    COMMUTATOR = OPERATOR(@extschema@.<=>)
-);
-COMMENT ON OPERATOR @extschema@.<=> (@extschema@.embedding, @extschema@.embedding) IS 'cosine distance';
-CREATE OPERATOR @extschema@.<=> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = text, FUNCTION = leann.embedding_cosine
-);
-COMMENT ON OPERATOR @extschema@.<=> (@extschema@.embedding, text) IS 'cosine distance';
-CREATE OPERATOR @extschema@.<=> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = real[], FUNCTION = leann.embedding_cosine
-);
-COMMENT ON OPERATOR @extschema@.<=> (@extschema@.embedding, real[]) IS 'cosine distance';
+CREATE OPERATOR @extschema@.<=> (LEFTARG = leann.embedding, RIGHTARG = text, FUNCTION = leann.embedding_cosine);
+CREATE OPERATOR @extschema@.<=> (LEFTARG = leann.embedding, RIGHTARG = leann.query, FUNCTION = leann.embedding_cosine);
+CREATE OPERATOR @extschema@.<=> (LEFTARG = leann.embedding, RIGHTARG = real[], FUNCTION = leann.embedding_cosine);
+CREATE OPERATOR @extschema@.<=> (LEFTARG = leann.embedding, RIGHTARG = double precision[], FUNCTION = leann.embedding_cosine);
+CREATE OPERATOR @extschema@.<=> (LEFTARG = leann.embedding, RIGHTARG = numeric[], FUNCTION = leann.embedding_cosine);
+CREATE OPERATOR @extschema@.<=> (LEFTARG = leann.embedding, RIGHTARG = smallint[], FUNCTION = leann.embedding_cosine);
+CREATE OPERATOR @extschema@.<=> (LEFTARG = leann.embedding, RIGHTARG = integer[], FUNCTION = leann.embedding_cosine);
+CREATE OPERATOR @extschema@.<=> (LEFTARG = leann.embedding, RIGHTARG = bigint[], FUNCTION = leann.embedding_cosine);
+COMMENT ON OPERATOR @extschema@.<=> (leann.embedding, text) IS 'cosine distance';
+COMMENT ON OPERATOR @extschema@.<=> (leann.embedding, leann.query) IS 'cosine distance';
+COMMENT ON OPERATOR @extschema@.<=> (leann.embedding, real[]) IS 'cosine distance';
+COMMENT ON OPERATOR @extschema@.<=> (leann.embedding, double precision[]) IS 'cosine distance';
+COMMENT ON OPERATOR @extschema@.<=> (leann.embedding, numeric[]) IS 'cosine distance';
+COMMENT ON OPERATOR @extschema@.<=> (leann.embedding, smallint[]) IS 'cosine distance';
+COMMENT ON OPERATOR @extschema@.<=> (leann.embedding, integer[]) IS 'cosine distance';
+COMMENT ON OPERATOR @extschema@.<=> (leann.embedding, bigint[]) IS 'cosine distance';
 
-CREATE OPERATOR @extschema@.<#> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = @extschema@.embedding, FUNCTION = leann.embedding_negative_inner_product,
-    COMMUTATOR = OPERATOR(@extschema@.<#>)
-);
-COMMENT ON OPERATOR @extschema@.<#> (@extschema@.embedding, @extschema@.embedding) IS 'negative inner product';
-CREATE OPERATOR @extschema@.<#> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = text, FUNCTION = leann.embedding_negative_inner_product
-);
-COMMENT ON OPERATOR @extschema@.<#> (@extschema@.embedding, text) IS 'negative inner product';
-CREATE OPERATOR @extschema@.<#> (
-    LEFTARG = @extschema@.embedding, RIGHTARG = real[], FUNCTION = leann.embedding_negative_inner_product
-);
-COMMENT ON OPERATOR @extschema@.<#> (@extschema@.embedding, real[]) IS 'negative inner product';
+CREATE OPERATOR @extschema@.<#> (LEFTARG = leann.embedding, RIGHTARG = text, FUNCTION = leann.embedding_negative_inner_product);
+CREATE OPERATOR @extschema@.<#> (LEFTARG = leann.embedding, RIGHTARG = leann.query, FUNCTION = leann.embedding_negative_inner_product);
+CREATE OPERATOR @extschema@.<#> (LEFTARG = leann.embedding, RIGHTARG = real[], FUNCTION = leann.embedding_negative_inner_product);
+CREATE OPERATOR @extschema@.<#> (LEFTARG = leann.embedding, RIGHTARG = double precision[], FUNCTION = leann.embedding_negative_inner_product);
+CREATE OPERATOR @extschema@.<#> (LEFTARG = leann.embedding, RIGHTARG = numeric[], FUNCTION = leann.embedding_negative_inner_product);
+CREATE OPERATOR @extschema@.<#> (LEFTARG = leann.embedding, RIGHTARG = smallint[], FUNCTION = leann.embedding_negative_inner_product);
+CREATE OPERATOR @extschema@.<#> (LEFTARG = leann.embedding, RIGHTARG = integer[], FUNCTION = leann.embedding_negative_inner_product);
+CREATE OPERATOR @extschema@.<#> (LEFTARG = leann.embedding, RIGHTARG = bigint[], FUNCTION = leann.embedding_negative_inner_product);
+COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, text) IS 'negative inner product';
+COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, leann.query) IS 'negative inner product';
+COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, real[]) IS 'negative inner product';
+COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, double precision[]) IS 'negative inner product';
+COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, numeric[]) IS 'negative inner product';
+COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, smallint[]) IS 'negative inner product';
+COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, integer[]) IS 'negative inner product';
+COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, bigint[]) IS 'negative inner product';
+
+-- For those who cannot write operators. The planner puts the body in its place, so that ORDER BY leann.distance(body, $1)
+-- uses an index on embedding_of(body).
+CREATE FUNCTION leann.distance(body text, query text) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE sql
+    RETURN @extschema@.embedding_of(body) OPERATOR(@extschema@.<->) query;
+COMMENT ON FUNCTION leann.distance(text, text) IS 'embedding_of(body) <-> query, with the index that it uses';
+CREATE FUNCTION leann.distance(body text, query text, model text) RETURNS double precision
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE sql
+    RETURN @extschema@.embedding_of(body, model) OPERATOR(@extschema@.<->) query;
+COMMENT ON FUNCTION leann.distance(text, text, text) IS 'embedding_of(body, model) <-> query, with the index that it uses';
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Models

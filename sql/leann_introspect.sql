@@ -9,10 +9,10 @@ CREATE FUNCTION leann.index_info(index regclass) RETURNS TABLE (
 COMMENT ON FUNCTION leann.index_info(regclass) IS 'size, contents and model of a leann index, and whether a rebuild is worth it';
 
 CREATE FUNCTION leann.last_scan() RETURNS TABLE (
-    pages bigint, nodes bigint, candidates bigint, recomputes bigint, cache_hits bigint, batches bigint, late bigint,
-    model_ms double precision, walk_ms double precision
+    scans bigint, pages bigint, nodes bigint, candidates bigint, recomputes bigint, cache_hits bigint, batches bigint,
+    late bigint, embedded bigint, model_ms double precision, walk_ms double precision
 ) STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'last_scan_wrapper';
-COMMENT ON FUNCTION leann.last_scan() IS 'what the latest leann scan of this session did';
+COMMENT ON FUNCTION leann.last_scan() IS 'what the latest statement of this session that searched did';
 
 CREATE FUNCTION leann.check(index regclass) RETURNS TABLE (block bigint, fault text)
     STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'check_index_wrapper';

@@ -11,6 +11,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::guc;
+use crate::pg::encoding;
 use crate::pg::memory;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -66,6 +67,11 @@ impl Error {
         self.0.code == PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION
     }
 
+    fn maybe_hint(mut self, hint: Option<String>) -> Error {
+        self.0.hint = hint;
+        self
+    }
+
     /// The message and the detail in one line.
     pub fn summary(&self) -> String {
         match &self.0.detail {
@@ -78,12 +84,12 @@ impl Error {
     #[track_caller]
     pub fn raise(self) -> ! {
         let Report { code, message, detail, hint } = *self.0;
-        let mut report = ErrorReport::new(code, message, "leann");
+        let mut report = ErrorReport::new(code, encoding::message(message), "leann");
         if let Some(detail) = detail {
-            report = report.set_detail(detail);
+            report = report.set_detail(encoding::message(detail));
         }
         if let Some(hint) = hint {
-            report = report.set_hint(hint);
+            report = report.set_hint(encoding::message(hint));
         }
         report.report(PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")
@@ -128,6 +134,38 @@ fn file_name(path: &Path) -> String {
 fn for_superusers(detail: String) -> Option<String> {
     // SAFETY: a plain call; errors are made while a statement runs, so the catalogs can be asked.
     unsafe { pg_sys::superuser() }.then_some(detail)
+}
+
+/// What somebody else said is wrong, as ONNX Runtime does, which likes to name files. For superusers as it is; for others
+/// with paths inside the folder of models only, and if there are more, not at all.
+fn without_paths(reason: String) -> Option<String> {
+    for_superusers(reason.clone()).or_else(|| {
+        let models = guc::model_dir();
+        let folders = [Some(models.clone()), models.canonicalize().ok()];
+        let reason = folders.iter().flatten().fold(reason, |reason, folder| {
+            reason.replace(&format!("{}/", folder.display().to_string().trim_end_matches('/')), "")
+        });
+        (!names_a_path(&reason)).then_some(reason)
+    })
+}
+
+/// A message and, for whom it is meant, the reason.
+fn with(message: String, reason: String) -> String {
+    match without_paths(reason) {
+        Some(reason) => format!("{message}: {reason}"),
+        None => message,
+    }
+}
+
+/// Whether a text seems to have an absolute path in it.
+fn names_a_path(text: &str) -> bool {
+    let starts = |at: usize| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + 1..].chars().next();
+        before.is_none_or(|c| !c.is_alphanumeric() && !"_-.)".contains(c))
+            && after.is_some_and(|c| c.is_alphanumeric() || "._~".contains(c))
+    };
+    text.match_indices('/').any(|(at, _)| starts(at))
 }
 
 /// Whether a reason is that there is no memory: the words are the C library's, the C++ library's and ONNX Runtime's.
@@ -177,28 +215,65 @@ impl From<EmbedError> for Error {
                 ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the ONNX Runtime library has no execution provider \"{provider}\""),
             )
-            .detail(reason)
+            .maybe_detail(without_paths(reason))
             .hint("Set leann.execution_provider to \"cpu\", or leann.onnxruntime_library to a build that has it."),
             EmbedError::ModelMissing { path, reason } => {
                 let name = folder_name(&path);
                 Error::new(ERRCODE_UNDEFINED_OBJECT, format!("model \"{name}\" does not exist"))
-                    .detail(reason)
+                    .maybe_detail(without_paths(reason))
                     .hint(MODEL_HINT)
             }
             EmbedError::ModelFile { path, reason } => {
                 let file = file_name(&path);
                 Error::new(ERRCODE_CONFIG_FILE_ERROR, format!("model file \"{file}\" cannot be used"))
-                    .detail(reason)
+                    .maybe_detail(without_paths(reason))
                     .hint(FILE_HINT)
             }
-            error @ EmbedError::Unsupported { .. } => {
-                Error::new(ERRCODE_FEATURE_NOT_SUPPORTED, error.to_string()).hint(FILE_HINT)
+            EmbedError::Unsupported { model, reason } => {
+                let message = format!("model \"{model}\" is not supported");
+                Error::new(ERRCODE_FEATURE_NOT_SUPPORTED, with(message, reason)).hint(FILE_HINT)
             }
             error @ EmbedError::Threads { .. } => {
                 Error::new(ERRCODE_INSUFFICIENT_RESOURCES, error.to_string()).hint("Lower leann.threads.")
             }
+            EmbedError::Store { folder, reason, full } => {
+                let code = if full { ERRCODE_DISK_FULL } else { ERRCODE_IO_ERROR };
+                Error::new(code, "the server cannot keep a copy of the model's files")
+                    .detail(reason)
+                    .maybe_hint(for_superusers(format!(
+                        "Models are mapped from a copy in \"{}\", which needs as much room as their weights.",
+                        folder.display()
+                    )))
+            }
             EmbedError::Stopped => Error::new(ERRCODE_QUERY_CANCELED, "embedding was stopped"),
+            EmbedError::Tokenizer { model, reason } => {
+                let message = format!("model \"{model}\" could not split a text into tokens");
+                Error::new(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, with(message, reason))
+            }
+            EmbedError::Inference { model, reason } => {
+                let message = format!("model \"{model}\" failed");
+                Error::new(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, with(message, reason))
+            }
             error => Error::new(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_a_path;
+
+    #[test]
+    fn absolute_paths_are_recognized() {
+        for with in
+            ["/srv/models/x", "Load model from /srv/x.onnx failed", "open(\"/a\")", "at:/a/b", "'/.hidden'"]
+        {
+            assert!(names_a_path(with), "{with}");
+        }
+        for without in
+            ["onnx/model.onnx is short", "and/or", "1 / 2", "a/", "", "./x/y", "a mean/max pooling"]
+        {
+            assert!(!names_a_path(without), "{without}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The settings of the extension, as `pg_settings` shows them, and what they mean to the rest of it.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::model;
-use crate::pg::shmem;
+use crate::pg::{encoding, shmem};
 
 /// What a scan does with a row that turns out nearer than one already given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -39,11 +40,13 @@ static RERANK_Z: GucSetting<f64> = GucSetting::<f64>::new(1.6);
 static EXPECTED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10);
 static MAX_RECOMPUTE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RECOMPUTE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(4);
+static MAX_EMBEDDED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static ITERATIVE_SCAN: GucSetting<IterativeScan> =
     GucSetting::<IterativeScan>::new(IterativeScan::StrictOrder);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4096);
 static SHARED_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::Cpu);
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -81,6 +84,11 @@ pub fn max_recompute() -> usize {
     MAX_RECOMPUTE.get() as usize
 }
 
+/// Most texts that a statement may embed by computing distances outside an index; 0 is no limit.
+pub fn max_embedded_rows() -> u64 {
+    MAX_EMBEDDED_ROWS.get() as u64
+}
+
 /// Rows recomputed together in a scan.
 pub fn recompute_batch() -> usize {
     RECOMPUTE_BATCH.get() as usize
@@ -100,11 +108,15 @@ pub fn shared_cache_bytes() -> usize {
     SHARED_CACHE_SIZE.get() as usize * 1024
 }
 
-/// Threads that may embed at once: the setting, or all cores that this process may use.
+/// Threads that may embed at once: the setting, or as many as the superuser's maximum allows.
 pub fn threads() -> usize {
-    match THREADS.get() {
+    let most = match MAX_THREADS.get() {
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
-        threads => threads as usize,
+        most => most as usize,
+    };
+    match THREADS.get() {
+        0 => most,
+        threads => most.min(threads as usize),
     }
 }
 
@@ -139,12 +151,21 @@ pub fn model_dir() -> PathBuf {
 
 /// The model of an embedding that names none. The check hook has seen to it that the name is well formed.
 pub fn default_model() -> String {
-    DEFAULT_MODEL.get().unwrap_or_default().to_string_lossy().into_owned()
+    setting_text(&DEFAULT_MODEL.get().unwrap_or_default()).into_owned()
 }
 
 /// What the planner takes one recompute to cost, in its own units.
 pub fn recompute_cost() -> f64 {
     RECOMPUTE_COST_SETTING.get()
+}
+
+/// A setting's value as UTF-8: in which encoding it is depends on where it was set. One that reads as UTF-8 is taken for that (as
+/// from the configuration file), any other for text of the database.
+fn setting_text(value: &CStr) -> Cow<'_, str> {
+    match value.to_str() {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => encoding::utf8_lossy(value.to_bytes()),
+    }
 }
 
 fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
@@ -157,9 +178,7 @@ pub fn register() {
     search_settings();
     model_settings();
     file_settings();
-    if shmem::preloading() {
-        server_settings();
-    }
+    server_settings();
     // SAFETY: a plain call with a constant; from here on `SET leann.misspelt = …` is an error.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"leann".as_ptr()) };
 }
@@ -215,6 +234,16 @@ fn search_settings() {
         none,
     );
     GucRegistry::define_int_guc(
+        c"leann.max_embedded_rows",
+        c"Sets how many texts a statement may send through a model to compute distances outside an index.",
+        c"A statement that needs more is stopped, for its plan embeds a whole table. 0 sets no limit.",
+        &MAX_EMBEDDED_ROWS,
+        0,
+        i32::MAX,
+        Userset,
+        none,
+    );
+    GucRegistry::define_int_guc(
         c"leann.recompute_batch",
         c"Sets how many rows an index scan recomputes at a time.",
         c"Larger batches use more threads and suit a GPU, but may recompute rows that were not needed.",
@@ -254,11 +283,21 @@ fn model_settings() {
     GucRegistry::define_int_guc(
         c"leann.threads",
         c"Sets the number of threads that compute embeddings in a session.",
-        c"0 uses all cores.",
+        c"0 uses as many as leann.max_threads allows, and no value more.",
         &THREADS,
         0,
         1024,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"leann.max_threads",
+        c"Sets the most threads that compute embeddings in any one session.",
+        c"0 allows one for each core that the server may use.",
+        &MAX_THREADS,
+        0,
+        1024,
+        GucContext::Suset,
         GucFlags::default(),
     );
     // SAFETY: the hook is guarded against panics.
@@ -285,16 +324,19 @@ fn model_settings() {
     );
 }
 
-/// Those that exist only where the library is preloaded.
+/// Those of the whole server. Where the library is not preloaded they have no effect, and Postgres allows no setting there
+/// that takes a restart. But they must exist, or ALTER SYSTEM could not set them before the restart that preloads it.
 fn server_settings() {
+    let context = if shmem::preloading() { GucContext::Postmaster } else { GucContext::Sighup };
     GucRegistry::define_int_guc(
         c"leann.shared_cache_size",
         c"Sets the shared memory that keeps embeddings for all sessions.",
-        c"Sessions of the same role and database find what others have embedded. 0 shares nothing.",
+        c"Sessions of the same role and database find what others have embedded. 0 shares nothing. Takes a restart, and \
+          leann in shared_preload_libraries.",
         &SHARED_CACHE_SIZE,
         0,
         i32::MAX,
-        GucContext::Postmaster,
+        context,
         GucFlags::UNIT_KB,
     );
 }
@@ -332,7 +374,7 @@ unsafe extern "C-unwind" fn check_model_name(
 ) -> bool {
     // SAFETY: Postgres passes a pointer to the new value, which is a C string or null.
     let value = unsafe { if (*value).is_null() { c"" } else { CStr::from_ptr(*value) } };
-    match value.to_str().map_err(|_| "is not valid UTF-8").and_then(model::check_name) {
+    match model::check_name(&setting_text(value)) {
         Ok(()) => true,
         Err(reason) => reject(&format!("A model name {reason}.")),
     }

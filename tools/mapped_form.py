@@ -2,7 +2,7 @@
 
 Beside NAME.onnx come NAME.mapped.onnx, the graph as ONNX Runtime optimises it for the CPU; NAME.mapped.bin, its weights
 together with the packed copies that the CPU's matrix kernels work on; and NAME.mapped.json, the receipt that ties them
-to NAME.onnx. Packed weights are found by a hash of what the CPU at hand would pack, so files made on another kind of
+to NAME.onnx: the hashes of all of them, without which none is used. Packed weights are found by a hash of what the CPU at hand would pack, so files made on another kind of
 CPU are right too, but save less memory.
 
 The NAME.onnx stays the model; the three files can be removed, or written again, at any time.
@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-RECEIPT_FORMAT = 1
+RECEIPT_FORMAT = 2
 # The largest difference, against the largest number in it, that the optimised model's output may have.
 TOLERANCE = 1e-5
 # config.json's model_type, where the fusions that onnxruntime.transformers knows for BERT apply.
@@ -130,9 +130,9 @@ def install(source, graph, scratch):
     dynamic = any(node.op_type in DYNAMIC_QUANTISATION for node in graph.graph.node)
     receipt = {
         "format": RECEIPT_FORMAT,
-        "source": [source_entry(path) for path in source_files(source, graph)],
-        "graph": {"file": names["onnx"], "bytes": (scratch / names["onnx"]).stat().st_size},
-        "data": {"file": names["bin"], "bytes": (scratch / names["bin"]).stat().st_size},
+        "source": [entry(path) for path in source_files(source, graph)],
+        "graph": entry(scratch / names["onnx"]),
+        "data": entry(scratch / names["bin"]),
         "one_row_per_run": dynamic,
         "written_by": f"onnxruntime {onnxruntime.__version__}",
     }
@@ -159,29 +159,23 @@ def weight_bytes(source):
     return sum(path.stat().st_size for path in source_files(pathlib.Path(source), graph))
 
 
-def source_entry(path):
+def entry(path):
     digest = blake3.blake3()
     digest.update_mmap(path)
-    stat = path.stat()
-    return {
-        "file": path.name,
-        "bytes": stat.st_size,
-        "modified": stat.st_mtime_ns,
-        "blake3": digest.hexdigest(),
-    }
+    return {"file": path.name, "bytes": path.stat().st_size, "blake3": digest.hexdigest()}
 
 
 def is_current(source):
-    """Whether the mapped form beside `source` is complete and was made from it."""
+    """Whether the mapped form beside `source` is complete, undamaged and made from it."""
     source = pathlib.Path(source)
     try:
         receipt = json.loads((source.parent / f"{source.stem}.mapped.json").read_text())
-        derived = [receipt["graph"], receipt["data"]]
+        derived = [source.with_suffix(".mapped.onnx"), source.with_suffix(".mapped.bin")]
         graph = onnx.load(source, load_external_data=False)
         return (
             receipt["format"] == RECEIPT_FORMAT
-            and all((source.parent / one["file"]).stat().st_size == one["bytes"] for one in derived)
-            and receipt["source"] == [source_entry(path) for path in source_files(source, graph)]
+            and [receipt["graph"], receipt["data"]] == [entry(path) for path in derived]
+            and receipt["source"] == [entry(path) for path in source_files(source, graph)]
         )
     except (OSError, ValueError, KeyError):
         return False

@@ -92,6 +92,7 @@ pub unsafe extern "C-unwind" fn ambuild(
 unsafe fn build(table: Rel, index: Rel, info: *mut pg_sys::IndexInfo) -> (f64, usize) {
     let _give_back = GiveBack;
     check_key_type(table, index);
+    super::tables::check_table(table, index);
     // pg_upgrade makes the index only to put the old one's file in its place: no model is needed for that. (An unlogged
     // index keeps what is made here as its init fork, and that has a model.)
     // SAFETY: reads a setting.

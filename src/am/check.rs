@@ -1,14 +1,19 @@
 //! Verifies the invariants of an index (am/README.md) without raising errors for what it finds: `leann.check`.
 //!
-//! It holds the structure lock, so no page is split or freed meanwhile; single-page changes of others are atomic and
-//! leave every invariant true.
+//! It holds the structure lock, so on a primary no nodes move meanwhile. On a standby replay asks for no such lock, and anywhere
+//! nodes may be removed and rows inserted while the pages are read one after another. So what looks wrong is looked at again,
+//! in an order in which a change in between cannot deceive: only what is wrong then is reported.
 
-use crate::pg::{Access, PageGuard, Rel, interrupts, lock};
+use crate::pg::{Access, PageGuard, Rel, Strategy, interrupts, lock};
 use leann_page::{
     HeapPointer, HubPage, HubRef, Meta, NO_PAGE, NodePage, PageError, PageKind, ParamsPage, kind,
 };
 use leann_sketch::Sketcher;
 use std::collections::{HashMap, HashSet};
+
+/// How often a pair of pages is read anew because one changes all the time. Then they are left alone: what changes under its
+/// writers' hands is not damaged.
+const ATTEMPTS: usize = 20;
 
 /// Something wrong on a block.
 pub struct Fault {
@@ -23,11 +28,13 @@ struct Seen {
     kinds: HashMap<u32, PageKind>,
     /// Hub entry → (node page, generation, links).
     hubs: HashMap<HubRef, (u32, u32, Vec<HubRef>)>,
-    /// Next hub page of each hub page.
-    chain: HashMap<u32, u32>,
     /// Node page → (hub, generation).
     nodes: HashMap<u32, (HubRef, u32)>,
     pointers: HashMap<HeapPointer, u32>,
+    /// Heap pointers that were met on two blocks.
+    doubled: Vec<(HeapPointer, u32, u32)>,
+    /// The table's length when last looked at.
+    table_blocks: u32,
 }
 
 impl Seen {
@@ -53,27 +60,29 @@ pub fn check(rel: Rel, table: Rel) -> Vec<Fault> {
             return seen.faults;
         }
     };
-    let table_blocks = table.blocks();
+    let strategy = Strategy::bulk_read();
     for block in 1..blocks {
         interrupts::check();
-        if let Err(fault) = look_at(rel, block, &meta, table_blocks, &mut seen) {
+        let page = PageGuard::read_by(&strategy, rel, block, Access::Share);
+        if let Err(fault) = look_at(page, &meta, table, &mut seen) {
             seen.fault(block, fault.to_string());
         }
     }
     check_params(rel, &meta, blocks, &mut seen);
-    check_chain(&meta, &mut seen);
-    check_hubs(&mut seen);
+    check_chain(rel, &meta, &mut seen);
+    check_hubs(rel, &mut seen);
+    check_doubled(rel, &mut seen);
     seen.faults.sort_by_key(|fault| fault.block);
     seen.faults
 }
 
-fn look_at(rel: Rel, block: u32, meta: &Meta, table_blocks: u32, seen: &mut Seen) -> Result<(), PageError> {
-    let page = PageGuard::read(rel, block, Access::Share);
+fn look_at(page: PageGuard, meta: &Meta, table: Rel, seen: &mut Seen) -> Result<(), PageError> {
+    let block = page.block();
     let kind = kind(page.body())?;
     seen.kinds.insert(block, kind);
     match kind {
         PageKind::Hub => look_at_hubs(block, &HubPage::parse(page.body())?, meta, seen),
-        PageKind::Node => look_at_nodes(block, &NodePage::parse(page.body())?, meta, table_blocks, seen),
+        PageKind::Node => look_at_nodes(block, &NodePage::parse(page.body())?, meta, table, seen),
         PageKind::Params => {
             ParamsPage::parse(page.body())?;
         }
@@ -87,28 +96,30 @@ fn look_at_hubs(block: u32, page: &HubPage<'_>, meta: &Meta, seen: &mut Seen) {
     if page.centre_len() != meta.centre_len as usize || page.max_links() != meta.max_links as usize {
         seen.fault(block, "hub entries of another size than the meta page says");
     }
-    seen.chain.insert(block, page.next());
     for (slot, entry) in page.entries() {
         let links = entry.links().collect();
         seen.hubs.insert(HubRef { page: block, slot }, (entry.node_block(), entry.node_generation(), links));
     }
 }
 
-fn look_at_nodes(block: u32, page: &NodePage<'_>, meta: &Meta, table_blocks: u32, seen: &mut Seen) {
+fn look_at_nodes(block: u32, page: &NodePage<'_>, meta: &Meta, table: Rel, seen: &mut Seen) {
     if page.sketch_bytes() != meta.sketch_bytes as usize {
         seen.fault(block, "sketches of another size than the meta page says");
     }
     seen.nodes.insert(block, (page.hub(), page.generation()));
     for pointer in page.heap_pointers() {
-        if pointer.block >= table_blocks {
+        if pointer.block >= seen.table_blocks {
+            // The table grows before the index learns of it, so a length read now counts.
+            seen.table_blocks = table.blocks();
+        }
+        if pointer.block >= seen.table_blocks {
             seen.fault(
                 block,
                 format!("heap pointer ({},{}) beyond the end of the table", pointer.block, pointer.offset),
             );
         }
         if let Some(other) = seen.pointers.insert(pointer, block) {
-            let what = format!("heap pointer ({},{}) also on block {other}", pointer.block, pointer.offset);
-            seen.fault(block, what);
+            seen.doubled.push((pointer, other, block));
         }
     }
 }
@@ -146,26 +157,37 @@ fn check_params(rel: Rel, meta: &Meta, blocks: u32, seen: &mut Seen) {
     }
 }
 
-/// Every hub page is in the chain once, and nothing else is.
-fn check_chain(meta: &Meta, seen: &mut Seen) {
+/// A hub page's next one, read now; None if the block is no hub page.
+fn next_in_chain(rel: Rel, block: u32) -> Option<u32> {
+    if block >= rel.blocks() {
+        return None;
+    }
+    let page = PageGuard::read(rel, block, Access::Share);
+    HubPage::parse(page.body()).ok().map(|hubs| hubs.next())
+}
+
+/// Every hub page is in the chain once, and nothing else is. The chain is read after the pages: whoever was a hub page then is
+/// in it now, since the record that made the page put it there.
+fn check_chain(rel: Rel, meta: &Meta, seen: &mut Seen) {
     let mut in_chain = HashSet::new();
     let mut next = meta.hub_first;
     while next != NO_PAGE {
+        interrupts::check();
         if !in_chain.insert(next) {
             seen.fault(next, "the chain of hub pages runs in a circle");
             break;
         }
-        match seen.chain.get(&next) {
-            Some(&after) => next = after,
+        match next_in_chain(rel, next) {
+            Some(after) => next = after,
             None => {
                 seen.fault(next, "the chain of hub pages leads to a page of another kind");
                 break;
             }
         }
     }
-    let mut outside: Vec<u32> =
-        seen.chain.keys().copied().filter(|block| !in_chain.contains(block)).collect();
-    outside.sort_unstable();
+    let hub_pages = seen.kinds.iter().filter(|(_, kind)| **kind == PageKind::Hub);
+    let outside: Vec<u32> =
+        hub_pages.map(|(&block, _)| block).filter(|block| !in_chain.contains(block)).collect();
     for block in outside {
         // A crash between extension and record leaves zero pages, never an initialised hub page outside the chain.
         seen.fault(block, "a hub page outside the chain");
@@ -173,51 +195,108 @@ fn check_chain(meta: &Meta, seen: &mut Seen) {
 }
 
 /// Hubs and node pages name each other, with the same generation; links lead to hub pages.
-fn check_hubs(seen: &mut Seen) {
+fn check_hubs(rel: Rel, seen: &mut Seen) {
     let mut faults = Vec::new();
-    let mut spoken_for: HashMap<u32, HubRef> = HashMap::new();
     for (&hub, (node, generation, links)) in &seen.hubs {
-        match seen.nodes.get(node) {
-            None => faults
-                .push((hub.page, format!("hub slot {} names block {node}, which is no node page", hub.slot))),
-            Some((back, _)) if *back != hub => {
-                faults.push((
-                    hub.page,
-                    format!("hub slot {} names node page {node}, which names another hub", hub.slot),
-                ));
-            }
-            Some((_, own)) if own != generation => {
-                faults.push((
-                    hub.page,
-                    format!(
-                        "hub slot {} has generation {generation} for node page {node}, which has {own}",
-                        hub.slot
-                    ),
-                ));
-            }
-            Some(_) => {}
+        if seen.nodes.get(node) != Some(&(hub, *generation)) {
+            faults.extend(wrong_entry(rel, hub));
         }
-        if spoken_for.insert(*node, hub).is_some() {
-            faults.push((hub.page, format!("two hubs name node page {node}")));
-        }
-        for link in links {
-            if !seen.chain.contains_key(&link.page) {
-                faults.push((
-                    hub.page,
-                    format!(
-                        "a link of hub slot {} leads to block {}, which is no hub page",
-                        hub.slot, link.page
-                    ),
-                ));
-            }
+        // Once a hub page, always a hub page: one that was none when the block was read may be one now.
+        let wrong = |link: &&HubRef| {
+            seen.kinds.get(&link.page) != Some(&PageKind::Hub) && next_in_chain(rel, link.page).is_none()
+        };
+        faults.extend(links.iter().filter(wrong).map(|link| Fault {
+            block: hub.page,
+            what: format!(
+                "a link of hub slot {} leads to block {}, which is no hub page",
+                hub.slot, link.page
+            ),
+        }));
+    }
+    for (&node, (hub, _)) in &seen.nodes {
+        if seen.hubs.get(hub).is_none_or(|(named, ..)| *named != node) {
+            faults.extend(no_hub(rel, node));
         }
     }
-    for node in seen.nodes.keys() {
-        if !spoken_for.contains_key(node) {
-            faults.push((*node, "a node page without a hub".to_string()));
-        }
+    seen.faults.extend(faults);
+}
+
+/// Reads the block and slot of a hub now: the node page that it names, and the generation.
+fn read_entry(rel: Rel, hub: HubRef) -> Option<(u32, u32)> {
+    if hub.page >= rel.blocks() {
+        return None;
     }
-    for (block, what) in faults {
-        seen.fault(block, what);
+    let page = PageGuard::read(rel, hub.page, Access::Share);
+    let hubs = HubPage::parse(page.body()).ok()?;
+    hubs.entry(hub.slot).map(|entry| (entry.node_block(), entry.node_generation()))
+}
+
+/// Reads a node page now: the hub that it names, and the generation.
+fn read_node(rel: Rel, block: u32) -> Option<(HubRef, u32)> {
+    if block == 0 || block >= rel.blocks() {
+        return None;
+    }
+    let page = PageGuard::read(rel, block, Access::Share);
+    NodePage::parse(page.body()).ok().map(|nodes| (nodes.hub(), nodes.generation()))
+}
+
+/// What `middle` says between two readings of `outer` that say the same. A change of a node page's hub, generation or kind is in one
+/// record with the change of its hub entry, and no generation comes back; so if the one has not changed in between, the other
+/// agreed with it all the while.
+fn between<A: PartialEq, B>(outer: impl Fn() -> A, middle: impl Fn(&A) -> B) -> Option<(A, B)> {
+    let mut before = outer();
+    for _ in 0..ATTEMPTS {
+        interrupts::check();
+        let between = middle(&before);
+        let after = outer();
+        if after == before {
+            return Some((before, between));
+        }
+        before = after;
+    }
+    None
+}
+
+/// The fault of a hub entry that does not agree with its node page, if it still does not.
+fn wrong_entry(rel: Rel, hub: HubRef) -> Option<Fault> {
+    let read = between(|| read_entry(rel, hub), |entry| entry.and_then(|(node, _)| read_node(rel, node)));
+    let (Some((node, generation)), found) = read? else { return None };
+    let slot = hub.slot;
+    let what = match found {
+        None => format!("hub slot {slot} names block {node}, which is no node page"),
+        Some((back, _)) if back != hub => {
+            format!("hub slot {slot} names node page {node}, which names another hub")
+        }
+        Some((_, own)) if own != generation => {
+            format!("hub slot {slot} has generation {generation} for node page {node}, which has {own}")
+        }
+        Some(_) => return None,
+    };
+    Some(Fault { block: hub.page, what })
+}
+
+/// The fault of a node page that no hub names, if still none does.
+fn no_hub(rel: Rel, block: u32) -> Option<Fault> {
+    let read = between(|| read_node(rel, block), |page| page.and_then(|(hub, _)| read_entry(rel, hub)));
+    let (Some(_), entry) = read? else { return None };
+    let orphan = entry.is_none_or(|(named, _)| named != block);
+    orphan.then(|| Fault { block, what: "a node page without a hub".to_string() })
+}
+
+/// Heap pointers met on two blocks that are still on both. A node that moves leaves its page under another generation.
+fn check_doubled(rel: Rel, seen: &mut Seen) {
+    let holds = |block: u32, pointer: HeapPointer| {
+        let page = PageGuard::read(rel, block, Access::Share);
+        let nodes = NodePage::parse(page.body()).ok()?;
+        nodes.heap_pointers().any(|other| other == pointer).then(|| nodes.generation())
+    };
+    for (pointer, first, second) in std::mem::take(&mut seen.doubled) {
+        let doubled = first == second
+            || between(|| holds(first, pointer), |_| holds(second, pointer))
+                .is_some_and(|(first, second)| first.is_some() && second.is_some());
+        if doubled {
+            let what = format!("heap pointer ({},{}) also on block {first}", pointer.block, pointer.offset);
+            seen.fault(second, what);
+        }
     }
 }

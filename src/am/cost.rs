@@ -1,12 +1,10 @@
 //! What the planner is told: an ordered scan pays for its walk and its first recomputes at once, and for one recompute
-//! per row after that; one that stores embeddings recomputes none. Anything else is infinitely dear.
+//! per row after that; one that stores embeddings recomputes none. A path that the index cannot serve is made useless.
 
 use super::index::read_meta;
-use crate::error::OrRaise;
 use crate::pg::{Rel, expression};
-use crate::sql::operators;
 use crate::{guc, model};
-use leann_page::SketchForm;
+use leann_page::{Meta, SketchForm};
 use pgrx::{PgList, pg_sys};
 
 /// Rows that are recomputed before the first one goes out, beyond those that go out: the price of being sure.
@@ -28,26 +26,41 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     unsafe {
         let info = (*path).indexinfo;
         let estimate = match serves(path) {
-            Some(form) => estimate((*info).tuples, (*info).pages, form),
-            None => Estimate::NEVER,
+            Some(meta) => {
+                let in_use = (*info).pages.saturating_sub(meta.free_pages);
+                estimate((*info).tuples, in_use, meta.sketch_form)
+            }
+            None => {
+                reject(path);
+                Estimate::NEVER
+            }
         };
         *startup = estimate.startup;
         *total = estimate.total;
         *selectivity = 1.0;
         *correlation = 0.0;
         *pages = estimate.pages;
-        // From 18 on a switch like enable_seqscan = off counts before any cost: what can never serve must count as
-        // switched off more often than whatever else there may be.
-        #[cfg(feature = "pg18")]
-        if estimate.total.is_infinite() {
-            (*path).path.disabled_nodes = NEVER_DISABLED;
-        }
     }
 }
 
-/// How often a path that cannot serve counts as switched off.
-#[cfg(feature = "pg18")]
-const NEVER_DISABLED: i32 = 1000;
+/// Sees to it that the planner discards the path. The sequential scan, which is always there first, is cheaper; and with no
+/// order of its own the path has no merit that would keep it beside that. Otherwise an ordered append over partitions takes
+/// it for the partition's way to sorted rows, and its cost for the cost of the whole.
+///
+/// # Safety
+/// `path` is being made by `create_index_path`, whose caller hands it to `add_path` next; nobody looks at its order before.
+unsafe fn reject(path: *mut pg_sys::IndexPath) {
+    // SAFETY: by the caller's promise. The list is not freed: others may share it.
+    unsafe {
+        (*path).path.pathkeys = std::ptr::null_mut();
+        // From 18 on a switch like enable_seqscan = off counts before any cost: what can never serve must count as
+        // switched off more often than whatever else there may be.
+        #[cfg(feature = "pg18")]
+        {
+            (*path).path.disabled_nodes = 1000;
+        }
+    }
+}
 
 struct Estimate {
     startup: f64,
@@ -56,10 +69,11 @@ struct Estimate {
 }
 
 impl Estimate {
-    const NEVER: Estimate = Estimate { startup: f64::INFINITY, total: f64::INFINITY, pages: 0.0 };
+    /// Dearer than anything that is switched off (1e10 up to Postgres 17), and finite: the planner subtracts costs.
+    const NEVER: Estimate = Estimate { startup: 1e30, total: 1e30, pages: 0.0 };
 }
 
-/// For an index of so many rows and pages, with such sketches.
+/// For an index of so many rows and pages in use, with such sketches.
 fn estimate(rows: f64, index_pages: u32, form: SketchForm) -> Estimate {
     // SAFETY: reads planner settings.
     let (page_cost, operator_cost) = unsafe { (pg_sys::random_page_cost, pg_sys::cpu_operator_cost) };
@@ -74,15 +88,16 @@ fn estimate(rows: f64, index_pages: u32, form: SketchForm) -> Estimate {
     Estimate { startup, total: startup + rows * (recompute + page_cost), pages }
 }
 
-/// What the index's sketches are, if it can answer this path: it orders by a distance, to a query of the index's model.
+/// The index's meta page, if it can answer this path: it orders by one distance, to a query of the index's model.
 ///
 /// # Safety
 /// `path` is a live path over one of our indexes.
-unsafe fn serves(path: *mut pg_sys::IndexPath) -> Option<SketchForm> {
+unsafe fn serves(path: *mut pg_sys::IndexPath) -> Option<Meta> {
     // SAFETY: by the caller's promise; the planner holds a lock on the index, so it opens without one.
     unsafe {
         let order_bys = PgList::<pg_sys::Node>::from_pg((*path).indexorderbys);
-        if order_bys.is_empty() {
+        // The planner hands over as many as the query has.
+        if order_bys.len() != 1 {
             return None;
         }
         let raw = pg_sys::index_open((*(*path).indexinfo).indexoid, pg_sys::NoLock as i32);
@@ -93,31 +108,6 @@ unsafe fn serves(path: *mut pg_sys::IndexPath) -> Option<SketchForm> {
             expression::Definition::Default => model::default_name() == meta.model,
         };
         pg_sys::index_close(raw, pg_sys::NoLock as i32);
-        let serves = own
-            && order_bys.iter_ptr().all(|clause| query_model(clause).is_none_or(|model| model == meta.model));
-        serves.then_some(meta.sketch_form)
-    }
-}
-
-/// The model that a constant query names for itself.
-///
-/// # Safety
-/// `clause` is a live node: an operator call with the index key on the left.
-unsafe fn query_model(clause: *mut pg_sys::Node) -> Option<String> {
-    // SAFETY: by the caller's promise, each cast follows a check of the tag.
-    unsafe {
-        if (*clause).type_ != pg_sys::NodeTag::T_OpExpr {
-            return None;
-        }
-        let query = PgList::<pg_sys::Node>::from_pg((*(clause as *mut pg_sys::OpExpr)).args).get_ptr(1)?;
-        if (*query).type_ != pg_sys::NodeTag::T_Const {
-            return None;
-        }
-        let constant = &*(query as *mut pg_sys::Const);
-        if constant.constisnull {
-            return None;
-        }
-        let query = operators::query_from_datum(constant.constvalue, constant.consttype).or_raise();
-        query.model().map(str::to_owned)
+        own.then_some(meta)
     }
 }

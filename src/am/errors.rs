@@ -134,6 +134,16 @@ pub fn raise_text_column(table: &str, column: &str) -> ! {
     .raise()
 }
 
+/// CREATE INDEX on a table of another access method.
+pub fn raise_not_a_heap(index: &str, table: &str) -> ! {
+    Error::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("index \"{index}\" cannot be made: table \"{table}\" is not stored as a heap"),
+    )
+    .detail("leann indexes tables of the access method heap only.")
+    .raise()
+}
+
 /// CREATE INDEX with `store = float16` on a model of very many dimensions.
 pub fn raise_too_large_to_store(index: &str, model: &str, dim: usize) -> ! {
     Error::new(
@@ -153,14 +163,8 @@ pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
         if name.is_null() {
             oid.to_u32().to_string()
         } else {
-            std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+            crate::pg::encoding::utf8_lossy(std::ffi::CStr::from_ptr(name).to_bytes()).into_owned()
         }
     };
     Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{name}\" is not a leann index")).raise()
-}
-
-/// The user may not read the table behind an index.
-pub fn raise_no_select(table: &str) -> ! {
-    Error::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for table {table}"))
-        .raise()
 }

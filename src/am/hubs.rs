@@ -2,7 +2,7 @@
 
 use super::errors;
 use super::index::{Index, corrupted};
-use crate::pg::{Access, PageGuard};
+use crate::pg::{Access, PageGuard, interrupts};
 use leann_graph::{Hub, HubMetric, HubReader, HubRef, HubWalk, NodePageRef};
 use leann_page::{HubEntry, HubPage, NO_PAGE, PageKind, kind};
 use std::convert::Infallible;
@@ -62,6 +62,7 @@ impl HubReader for HubPages<'_> {
                 continue;
             }
             let page = PageGuard::read(rel, block, Access::Share);
+            page.must_serve(rel, self.index.snapshot);
             match kind(page.body()) {
                 Ok(PageKind::Hub) => {}
                 Ok(_) => continue,
@@ -80,14 +81,48 @@ impl HubReader for HubPages<'_> {
 
     fn read_all(&mut self, visit: &mut dyn FnMut(&Hub)) -> Result<(), Infallible> {
         let mut hub = Hub::default();
-        for_each_hub_page(self.index, |block, hubs| {
-            for (slot, entry) in hubs.entries() {
-                read_entry(&mut hub, HubRef { page: block, slot }, &entry);
-                visit(&hub);
-            }
+        for_each_entry(self.index, |at, entry| {
+            read_entry(&mut hub, at, entry);
+            visit(&hub);
         });
         Ok(())
     }
+}
+
+/// All node pages, as their hubs speak of them. Some may occur twice, with two generations.
+pub fn node_pages(index: &Index) -> Vec<NodePageRef> {
+    let mut pages = Vec::new();
+    for_each_entry(index, |_, entry| {
+        pages.push(NodePageRef { block: entry.node_block(), generation: entry.node_generation() })
+    });
+    pages
+}
+
+/// Visits every hub entry of the chain, in a pass during which no page was freed: passes are made until one is.
+///
+/// Whoever knows afterwards all (block, generation) that the pass has shown, and knew them all before, has missed no node
+/// (am/README.md, "Nothing is missed"). Entries may be visited several times.
+fn for_each_entry(index: &Index, mut visit: impl FnMut(HubRef, &HubEntry<'_>)) {
+    loop {
+        let mut before = None;
+        for_each_hub_page(index, |block, hubs| {
+            before.get_or_insert(hubs.generation());
+            for (slot, entry) in hubs.entries() {
+                visit(HubRef { page: block, slot }, &entry);
+            }
+        });
+        if before.is_none_or(|before| before == pages_freed(index)) {
+            return;
+        }
+        interrupts::check();
+    }
+}
+
+/// How many pages have been freed: the generation of the chain's first page counts them.
+fn pages_freed(index: &Index) -> u32 {
+    let head = index.meta.hub_first;
+    let page = PageGuard::read(index.rel, head, Access::Share);
+    HubPage::parse(page.body()).unwrap_or_else(|fault| corrupted(index.rel, head, fault)).generation()
 }
 
 /// Visits the chain of hub pages, each under its share lock.
@@ -96,6 +131,7 @@ pub fn for_each_hub_page(index: &Index, mut visit: impl FnMut(u32, &HubPage<'_>)
     let mut next = index.meta.hub_first;
     let mut steps = 0;
     while next != NO_PAGE {
+        interrupts::check();
         let blocks = rel.blocks();
         if next == 0 || next >= blocks {
             errors::raise_corrupted(&rel.name(), next, "the chain of hub pages leaves the index");
@@ -105,6 +141,7 @@ pub fn for_each_hub_page(index: &Index, mut visit: impl FnMut(u32, &HubPage<'_>)
             errors::raise_corrupted(&rel.name(), next, "the chain of hub pages runs in a circle");
         }
         let page = PageGuard::read(rel, next, Access::Share);
+        page.must_serve(rel, index.snapshot);
         let hubs = HubPage::parse(page.body()).unwrap_or_else(|fault| corrupted(rel, next, fault));
         visit(next, &hubs);
         next = hubs.next();

@@ -5,6 +5,7 @@ use super::errors;
 use crate::error::Error;
 use crate::model::Loaded;
 use crate::pg::Rel;
+use crate::pg::rights::Asker;
 use crate::sql::embedding::Embedding;
 use leann_page::HeapPointer;
 use leann_value::{Role, Value};
@@ -109,21 +110,30 @@ impl Rows<'_> {
         self.model.compute_texts(role, texts).err().filter(Error::is_of_a_text)
     }
 
-    /// Adds to an error which row it is about. Whoever builds an index, or inserts the row, may read it.
+    /// Adds to an error which row it is about.
     fn name(&self, error: Error, row: usize) -> Error {
         let HeapPointer { block, offset } = self.pointers[row];
         let text = match &self.values[row].0 {
-            Value::Deferred { text, .. } => format!(", its text begins \"{}\"", beginning(text)),
-            Value::Dense(_) => String::new(),
+            Value::Deferred { text, .. } if may_quote(self.index) => {
+                format!(", its text begins \"{}\"", beginning(text))
+            }
+            _ => String::new(),
         };
         error.also(format!("It is the row at ctid ({block},{offset}){text}."))
     }
 }
 
+/// Whether errors may quote texts of the index's table: to a user who may read all of it. Others can make the server embed
+/// texts that they may not read, by an UPDATE of another column, or by a REINDEX with the privilege MAINTAIN.
+pub fn may_quote(index: Rel) -> bool {
+    Asker::now().reads_whole(index.table_oid())
+}
+
 /// For errors of an insert.
-pub fn say_inserting(index: &str, value: &Embedding) -> String {
+pub fn say_inserting(index: &str, value: &Embedding, quote: bool) -> String {
     let row = match &value.0 {
-        Value::Deferred { text, .. } => format!("a row whose text begins \"{}\"", beginning(text)),
+        Value::Deferred { text, .. } if quote => format!("a row whose text begins \"{}\"", beginning(text)),
+        Value::Deferred { .. } => "a row".to_owned(),
         Value::Dense(_) => "a vector".to_owned(),
     };
     format!("It was being inserted into index \"{index}\": {row}.")

@@ -2,12 +2,13 @@
 
 use super::errors;
 use crate::error::OrRaise;
-use crate::model::{self, Loaded};
+use crate::model::{self, Loaded, Reuse};
 use crate::pg::{Access, PageGuard, Rel, WalRecord, expression};
 use crate::sql::embedding::Embedding;
 use leann_page::{Meta, NO_PAGE, PageError, ParamsPage, SketchForm};
 use leann_sketch::Sketcher;
 use leann_value::{Role, Value};
+use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -16,6 +17,8 @@ pub struct Index {
     pub rel: Rel,
     pub meta: Meta,
     pub sketcher: Rc<Sketcher>,
+    /// That of the scan which reads the index, null otherwise: every page that is read must serve it.
+    pub snapshot: pg_sys::Snapshot,
 }
 
 impl Index {
@@ -23,7 +26,12 @@ impl Index {
     pub fn open(rel: Rel) -> Index {
         let meta = read_meta(rel);
         let sketcher = sketcher(rel, &meta);
-        Index { rel, meta, sketcher }
+        Index { rel, meta, sketcher, snapshot: std::ptr::null_mut() }
+    }
+
+    /// Blocks that are in use: what a scan may have to read. Free pages count only until they are used again.
+    pub fn blocks_in_use(&self) -> u32 {
+        self.rel.blocks().saturating_sub(self.meta.free_pages).max(1)
     }
 
     /// Bytes of one node's sketch.
@@ -47,6 +55,14 @@ impl Index {
         sketch
     }
 
+    /// The leading directions of what a sketch says of its row.
+    pub fn place_of_sketch(&self, sketch: &[u8]) -> Vec<f32> {
+        let mut decoded = vec![0.0; self.sketcher.directions()];
+        self.sketcher.decode(sketch, &mut decoded);
+        decoded.truncate(self.meta.centre_len as usize);
+        decoded
+    }
+
     /// The leading directions of a row's projection: what hub centres are compared with.
     pub fn place_target(&self, embedding: &[f32]) -> Vec<f32> {
         let mut projected = vec![0.0; self.sketcher.directions()];
@@ -55,9 +71,9 @@ impl Index {
         projected
     }
 
-    /// Whether the query's model is the index's: the one its expression names, else the session's default.
-    pub fn serves_default_model(&self) -> bool {
-        match expression::definition(self.rel) {
+    /// Whether the query's model is the index's: the one its expression names (`definition`), else the session's default.
+    pub fn serves_default_model(&self, definition: &expression::Definition) -> bool {
+        match definition {
             expression::Definition::Model(_) => true,
             expression::Definition::Default => model::default_name() == self.meta.model,
         }
@@ -65,8 +81,8 @@ impl Index {
 }
 
 /// Embeddings of values of the index expression of `rel`, in order: dense ones are taken as they are, deferred ones
-/// embedded in one go, through the cache.
-pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f32]>> {
+/// embedded in one go.
+pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding], reuse: Reuse) -> Vec<Rc<[f32]>> {
     for value in values {
         match &value.0 {
             Value::Dense(vector) if vector.len() != model.dim() => {
@@ -78,8 +94,8 @@ pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f
             _ => {}
         }
     }
-    let mut passages = embed_role(model, values, Role::Passage);
-    let mut queries = embed_role(model, values, Role::Query);
+    let mut passages = embed_role(model, values, Role::Passage, reuse);
+    let mut queries = embed_role(model, values, Role::Query, reuse);
     values
         .iter()
         .filter_map(|value| match &value.0 {
@@ -91,7 +107,12 @@ pub fn embed_values(rel: Rel, model: &Loaded, values: &[Embedding]) -> Vec<Rc<[f
 }
 
 /// The embeddings of those values that are deferred in this role.
-fn embed_role(model: &Loaded, values: &[Embedding], wanted: Role) -> impl Iterator<Item = Rc<[f32]>> + use<> {
+fn embed_role(
+    model: &Loaded,
+    values: &[Embedding],
+    wanted: Role,
+    reuse: Reuse,
+) -> impl Iterator<Item = Rc<[f32]>> + use<> {
     let texts: Vec<&str> = values
         .iter()
         .filter_map(|value| match &value.0 {
@@ -99,7 +120,7 @@ fn embed_role(model: &Loaded, values: &[Embedding], wanted: Role) -> impl Iterat
             _ => None,
         })
         .collect();
-    if texts.is_empty() { Vec::new() } else { model.embed(wanted, &texts).or_raise() }.into_iter()
+    if texts.is_empty() { Vec::new() } else { model.embed(wanted, &texts, reuse).or_raise() }.into_iter()
 }
 
 /// Reads block 0.

@@ -6,9 +6,9 @@ use super::incoming;
 use super::index::{Index, change_meta, corrupted, embed_values};
 use super::split;
 use crate::error::OrRaise;
-use crate::model;
+use crate::model::{self, Reuse};
 use crate::pg::context::explained;
-use crate::pg::{Access, PageGuard, Rel, WalRecord, interrupts};
+use crate::pg::{Access, PageGuard, WalRecord, interrupts};
 use crate::sql::embedding::Embedding;
 use leann_graph::{HubMetric, HubWalk, NodePageRef};
 use leann_page::{HeapPointer, NodePage, NodePageMut, PageKind, kind};
@@ -32,10 +32,10 @@ const ALTERNATIVES: usize = 3;
 const NOT_MUCH_FARTHER: f32 = 1.6;
 
 /// Inserts one row, whose embedding is computed before any lock is taken.
-pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding) {
+pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
     let (embedding, cut) = embed(index, value);
     let node = NewNode { pointer, sketch: index.sketch(&embedding) };
-    place(index, table, &index.place_target(&embedding), &node);
+    place(index, &index.place_target(&embedding), &node);
     if cut {
         // A record of its own for each such row, on a page that all share: next to nothing beside the run of the model on so long a text.
         change_meta(index.rel, |meta| {
@@ -48,10 +48,13 @@ pub fn insert(index: &Index, table: Rel, pointer: HeapPointer, value: Embedding)
 /// The row's embedding, and whether the model cut its text. Errors say which text it was.
 fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     let model = index.model();
-    let say = || incoming::say_inserting(&index.rel.name(), &value);
+    // Asked now: while an error is reported the catalogs cannot be.
+    let quote = incoming::may_quote(index.rel);
+    let say = || incoming::say_inserting(&index.rel.name(), &value, quote);
     explained(&say, || {
         let before = model::counters();
-        let embedding = embed_values(index.rel, &model, std::slice::from_ref(&value)).swap_remove(0);
+        let embedding =
+            embed_values(index.rel, &model, std::slice::from_ref(&value), Reuse::InSession).swap_remove(0);
         let after = model::counters();
         let cut = match &value.0 {
             Value::Dense(_) => false,
@@ -65,7 +68,7 @@ fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
 }
 
 /// Finds the node a page.
-fn place(index: &Index, table: Rel, target: &[f32], node: &NewNode) {
+fn place(index: &Index, target: &[f32], node: &NewNode) {
     for _ in 0..ATTEMPTS {
         interrupts::check();
         let mut near = near_pages(index, target);
@@ -77,7 +80,7 @@ fn place(index: &Index, table: Rel, target: &[f32], node: &NewNode) {
             Appended::Moved => {}
             Appended::Full => {
                 if near.any(|page| matches!(append(index, page, node), Appended::Done))
-                    || split::split_page(index, table, nearest, node)
+                    || split::split_page(index, nearest, node)
                 {
                     return;
                 }
@@ -127,11 +130,17 @@ fn append(index: &Index, page: NodePageRef, node: &NewNode) -> Appended {
 
 /// Locks a node page exclusively, if it still is the one that was meant.
 pub fn lock_node_page(index: &Index, page: NodePageRef) -> Option<PageGuard> {
+    read_node_page(index, page, Access::Exclusive)
+}
+
+/// Reads and locks a node page, if it still is the one that its hub spoke of.
+pub fn read_node_page(index: &Index, page: NodePageRef, access: Access) -> Option<PageGuard> {
     let rel = index.rel;
     if page.block == 0 || page.block >= rel.blocks() {
         errors::raise_corrupted(&rel.name(), page.block, "a hub names a block beyond the end of the index");
     }
-    let guard = PageGuard::read(rel, page.block, Access::Exclusive);
+    let guard = PageGuard::read(rel, page.block, access);
+    guard.must_serve(rel, index.snapshot);
     match kind(guard.body()) {
         Ok(PageKind::Node) => {}
         Ok(_) => return None,

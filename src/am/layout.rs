@@ -15,6 +15,9 @@ pub const MAX_LINKS: usize = 24;
 /// Directions of a hub's centre that are kept when the sketch is trained: its directions are sorted by variance, and
 /// the leading ones decide which page is near.
 pub const CENTRE_DIRECTIONS: usize = 160;
+/// Directions of a hub's centre that are kept when the sketch is untrained: of a random rotation any of them say as much, so
+/// the first ones do, and three hubs or more fit on a page whatever the model's dimensions.
+pub const UNTRAINED_CENTRE_DIRECTIONS: usize = 2_048;
 /// Hubs at which a walk of a freshly built index starts.
 pub const ENTRY_HUBS: usize = 16;
 
@@ -46,9 +49,16 @@ impl Centre {
 
 /// How many directions hub centres keep.
 pub fn centre_len(sketcher: &Sketcher) -> usize {
-    // The directions of an untrained sketch all count the same.
-    if sketcher.is_trained() { sketcher.directions().min(CENTRE_DIRECTIONS) } else { sketcher.directions() }
+    let most = if sketcher.is_trained() { CENTRE_DIRECTIONS } else { UNTRAINED_CENTRE_DIRECTIONS };
+    sketcher.directions().min(most)
 }
+
+// A value of type `embedding` is what is indexed, so its limit is the one that counts; nothing below may have a lower one.
+const _: () = assert!(
+    leann_value::MAX_DIM <= leann_sketch::MAX_DIM
+        && leann_value::MAX_DIM <= leann_page::MAX_DIM as usize
+        && 3 * (16 + UNTRAINED_CENTRE_DIRECTIONS + 6 * MAX_LINKS) + 20 <= BODY_BYTES
+);
 
 fn sketch_form(sketcher: &Sketcher) -> SketchForm {
     match sketcher {

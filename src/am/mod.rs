@@ -11,10 +11,14 @@ pub mod incoming;
 pub mod index;
 pub mod insert;
 pub mod layout;
+pub mod merge;
 pub mod options;
 pub mod ordered;
+pub mod renew;
 pub mod scan;
 pub mod split;
+pub mod state;
+pub mod tables;
 pub mod vacuum;
 pub mod validate;
 
@@ -90,7 +94,7 @@ unsafe extern "C-unwind" fn aminsert(
     values: *mut pg_sys::Datum,
     nulls: *mut bool,
     tid: pg_sys::ItemPointer,
-    table: pg_sys::Relation,
+    _table: pg_sys::Relation,
     _unique: pg_sys::IndexUniqueCheck::Type,
     _unchanged: bool,
     _info: *mut pg_sys::IndexInfo,
@@ -102,7 +106,7 @@ unsafe extern "C-unwind" fn aminsert(
                 PgMemoryContexts::new("leann row").switch_to(|_| Embedding::from_datum(*values, false));
             if let Some(value) = value {
                 let index = index::Index::open(Rel::from_raw(index));
-                insert::insert(&index, Rel::from_raw(table), build::heap_pointer(tid), value);
+                insert::insert(&index, build::heap_pointer(tid), value);
             }
         }
     }

@@ -1,20 +1,26 @@
 //! An ordered scan: walk → sketch estimates → visible rows' text → recompute → rerank → emit (am/README.md, "Scan").
 //! Where the index stores embeddings, estimates are exact and nothing is recomputed; all else is the same.
+//!
+//! Rows are looked up and embedded before the executor has asked whether the user may see them. Who may read the whole
+//! table learns nothing by that. For anybody else (row security, a view, a SECURITY DEFINER function) the scan is *isolated*:
+//! what it embeds is found nowhere and kept nowhere, so that a row that stays hidden leaves nothing behind.
 
 use super::errors;
 use super::hubs::{self, SEARCH_BEAM};
-use super::index::{Index, corrupted, embed_values};
-use super::insert::parse_nodes;
+use super::index::{Index, embed_values};
+use super::insert::{parse_nodes, read_node_page};
+use crate::error::OrRaise;
 use crate::guc::{self, IterativeScan};
 use crate::model::known::Distances;
-use crate::model::{self, Key, Loaded};
+use crate::model::{self, Key, Loaded, Reuse};
+use crate::pg::rights::Asker;
 use crate::pg::rows::RowReader;
-use crate::pg::{Access, PageGuard, interrupts, memory};
+use crate::pg::{Access, Rel, interrupts, memory};
 use crate::sql::embedding::Embedding;
 use crate::sql::operators;
-use crate::stats::{self, ScanStats};
+use crate::stats::{Published, ScanStats};
 use leann_graph::{HubMetric, HubWalk, NodePageRef, Rerank, RerankOptions, Step};
-use leann_page::{HeapPointer, PageKind, kind};
+use leann_page::HeapPointer;
 use leann_sketch::{Estimate, SketchQuery};
 use leann_value::Value;
 use std::collections::HashMap;
@@ -36,39 +42,45 @@ pub struct OrderedScan {
     rerank: Rerank<HeapPointer>,
     batch: usize,
     stats: ScanStats,
+    published: Published,
     /// Reused for the estimates of one page.
     estimates: Vec<Estimate>,
-    /// Only where the index stores embeddings.
-    stored: Option<Stored>,
+    /// Whether the user may not read the whole table.
+    isolated: bool,
+    returned: Returned,
 }
 
-/// What a scan of an index that stores embeddings keeps of rows until it returns them.
-struct Stored {
+/// What a scan knows of the rows that it is about to return.
+struct Returned {
     known: Distances,
     /// Of rows that are looked up and not returned yet: what names the text's embedding, and the square of its distance.
     waiting: HashMap<HeapPointer, (Key, f64)>,
 }
 
-impl Stored {
-    fn new(query: &[f32]) -> Stored {
-        Stored { known: Distances::new(query), waiting: HashMap::new() }
+impl Returned {
+    fn new(query: &[f32]) -> Returned {
+        Returned { known: Distances::new(query), waiting: HashMap::new() }
     }
 
-    /// The row is about to be returned.
-    fn returned(&mut self, pointer: HeapPointer) {
+    fn will_return(&mut self, pointer: HeapPointer, row: Key, squared: f64) {
+        self.waiting.insert(pointer, (row, squared));
+    }
+
+    /// This row is returned now.
+    fn returns(&mut self, pointer: HeapPointer) {
         if let Some((row, squared)) = self.waiting.remove(&pointer) {
-            self.known.add(row, squared);
+            self.known.returned(row, squared);
         }
     }
 }
 
 impl OrderedScan {
     /// Embeds the query in the query role, or takes it as it is if it is a vector.
-    pub fn start(index: Index, query: Embedding) -> OrderedScan {
+    pub fn start(index: Index, table: Rel, query: Embedding) -> OrderedScan {
         let model = index.model();
         let before = model::counters();
-        let query = embed_values(index.rel, &model, &[query]).swap_remove(0);
-        let mut stats = ScanStats::default();
+        let query = embed_values(index.rel, &model, &[query], Reuse::Everywhere).swap_remove(0);
+        let mut stats = ScanStats { scans: 1, ..ScanStats::default() };
         stats.add_model_time(&before, &model::counters());
         let begin = Instant::now();
         let sketch_query = index.sketcher.query(&query);
@@ -80,12 +92,14 @@ impl OrderedScan {
             max_recompute: guc::max_recompute(),
             relaxed: guc::iterative_scan() == IterativeScan::RelaxedOrder,
             ef: guc::ef_search(),
-            patience: guc::patience(index.rel.blocks()),
+            patience: guc::patience(index.blocks_in_use()),
         });
         stats.walk_ms += milliseconds(begin);
-        stats::publish(&stats);
+        let mut published = Published::default();
+        published.update(&stats);
         OrderedScan {
-            stored: index.sketcher.is_exact().then(|| Stored::new(&query)),
+            isolated: !Asker::now().reads_whole(table.oid()),
+            returned: Returned::new(&query),
             walk: HubWalk::new(target, HubMetric::Search, SEARCH_BEAM),
             batch: guc::recompute_batch(),
             index,
@@ -94,21 +108,26 @@ impl OrderedScan {
             sketch_query,
             rerank,
             stats,
+            published,
             estimates: Vec::new(),
         }
     }
 
+    /// Whether rows are read for a user who may not see all of them.
+    pub fn is_isolated(&self) -> bool {
+        self.isolated
+    }
+
     /// The next row in order of distance.
     pub fn next(&mut self, reader: &mut RowReader) -> Option<HeapPointer> {
+        self.returned.known.forget();
         let next = loop {
             if !self.rerank.make_room(MOST_NODES, self.batch.max(MOST_AT_ONCE)) {
                 memory::raise_no_room("the candidates of a search");
             }
             match self.rerank.next_step() {
                 Step::Emit(pointer, _) => {
-                    if let Some(stored) = &mut self.stored {
-                        stored.returned(pointer);
-                    }
+                    self.returned.returns(pointer);
                     break Some(pointer);
                 }
                 Step::Walk => self.visit_page(),
@@ -117,7 +136,7 @@ impl OrderedScan {
             }
         };
         self.stats.late = self.rerank.late();
-        stats::publish(&self.stats);
+        self.published.update(&self.stats);
         next
     }
 
@@ -138,24 +157,8 @@ impl OrderedScan {
 
     /// False if the page is no longer the one that its hub spoke of.
     fn score_page(&mut self, page: NodePageRef) -> bool {
-        let rel = self.index.rel;
-        if page.block == 0 || page.block >= rel.blocks() {
-            super::errors::raise_corrupted(
-                &rel.name(),
-                page.block,
-                "a hub names a block beyond the end of the index",
-            );
-        }
-        let guard = PageGuard::read(rel, page.block, Access::Share);
-        match kind(guard.body()) {
-            Ok(PageKind::Node) => {}
-            Ok(_) => return false,
-            Err(fault) => corrupted(rel, page.block, fault),
-        }
+        let Some(guard) = read_node_page(&self.index, page, Access::Share) else { return false };
         let nodes = parse_nodes(&self.index, &guard);
-        if nodes.generation() != page.generation {
-            return false;
-        }
         self.estimates.clear();
         self.sketch_query.score_above(self.rerank.floor(), nodes.sketches(), &mut self.estimates);
         let scored =
@@ -172,9 +175,10 @@ impl OrderedScan {
         if values.is_empty() {
             return;
         }
-        match self.stored {
-            Some(_) => self.give_stored(&pointers, &values),
-            None => self.give_recomputed(&pointers, &values),
+        if self.index.sketcher.is_exact() {
+            self.give_stored(&pointers, &values);
+        } else {
+            self.give_recomputed(&pointers, &values);
         }
     }
 
@@ -184,6 +188,7 @@ impl OrderedScan {
         let batch = self.batch.max(self.rerank.needed().min(MOST_AT_ONCE));
         let mut pointers = Vec::with_capacity(batch);
         let mut values = Vec::with_capacity(batch);
+        let _surroundings = reader.surroundings();
         while values.len() < batch {
             let mut asked = self.rerank.take_batch(batch - values.len());
             if asked.is_empty() {
@@ -212,12 +217,21 @@ impl OrderedScan {
 
     fn give_recomputed(&mut self, pointers: &[HeapPointer], values: &[Embedding]) {
         let before = model::counters();
-        let embeddings = embed_values(self.index.rel, &self.model, values);
-        self.stats.add_model_work(&before, &model::counters());
-        for (&pointer, embedding) in pointers.iter().zip(embeddings) {
+        let embeddings = embed_values(self.index.rel, &self.model, values, self.reuse());
+        let after = model::counters();
+        self.stats.add_model_work(&before, &after);
+        model::guard::recomputed(after.recomputes - before.recomputes).or_raise();
+        for ((&pointer, value), embedding) in pointers.iter().zip(values).zip(embeddings) {
             let squared = operators::squared_distance(&self.query, &embedding);
+            if let Value::Deferred { text, role, .. } = &value.0 {
+                self.returned.will_return(pointer, self.model.key(*role, text), squared);
+            }
             self.rerank.give(pointer, operators::similarity(squared) as f32);
         }
+    }
+
+    fn reuse(&self) -> Reuse {
+        if self.isolated { Reuse::Nowhere } else { Reuse::Everywhere }
     }
 
     /// What the index stores is taken for exact; a row that holds its vector itself is exact to the bit.
@@ -225,15 +239,14 @@ impl OrderedScan {
         for (&pointer, value) in pointers.iter().zip(values) {
             let similarity = match &value.0 {
                 Value::Dense(_) => {
-                    let vector = embed_values(self.index.rel, &self.model, std::slice::from_ref(value));
+                    let value = std::slice::from_ref(value);
+                    let vector = embed_values(self.index.rel, &self.model, value, Reuse::Nowhere);
                     operators::similarity(operators::squared_distance(&self.query, &vector[0])) as f32
                 }
                 Value::Deferred { text, role, .. } => {
                     let Some(similarity) = self.rerank.estimate_of(pointer) else { continue };
                     let squared = 2.0 - 2.0 * f64::from(similarity);
-                    if let Some(stored) = &mut self.stored {
-                        stored.waiting.insert(pointer, (self.model.key(*role, text), squared.max(0.0)));
-                    }
+                    self.returned.will_return(pointer, self.model.key(*role, text), squared.max(0.0));
                     similarity
                 }
             };

@@ -1,14 +1,17 @@
 //! Index scans: the server's entry points. What an ordered scan does is in `ordered`.
 
 use super::errors;
+use super::hubs;
 use super::index::Index;
+use super::insert::{parse_nodes, read_node_page};
 use super::ordered::OrderedScan;
 use crate::error::OrRaise;
+use crate::pg::expression::{self, Definition};
 use crate::pg::rows::RowReader;
-use crate::pg::{Access, PageGuard, Rel, interrupts};
-use crate::sql::embedding::Embedding;
+use crate::pg::{Access, Rel, interrupts, statistics};
 use crate::sql::operators;
-use leann_page::{HeapPointer, NodePage, PageKind, kind};
+use leann_graph::NodePageRef;
+use leann_page::HeapPointer;
 use pgrx::{PgMemoryContexts, pg_sys};
 use std::collections::HashSet;
 
@@ -17,7 +20,7 @@ enum Stage {
     /// Not started, or at its end.
     Idle,
     /// The query is NULL: every distance is NULL, so any order is right, and no model is needed.
-    AnyOrder(Sweep),
+    AnyOrder(Box<AllRows>),
     Ordered(Box<OrderedScan>),
 }
 
@@ -26,6 +29,12 @@ enum Stage {
 struct ScanState {
     stage: Stage,
     reader: Option<RowReader>,
+    /// What the index's definition says, read at the first rescan: a join rescans once per row.
+    definition: Option<Definition>,
+    /// For what the server allocates in a rescan, emptied by the next one.
+    rescan: pg_sys::MemoryContext,
+    /// The server's statistics count a scan when its first row is asked for.
+    counted: bool,
 }
 
 #[pgrx::pg_guard]
@@ -35,10 +44,22 @@ pub unsafe extern "C-unwind" fn ambeginscan(
     order_bys: i32,
 ) -> pg_sys::IndexScanDesc {
     // SAFETY: the server hands over the open index; the state is dropped when the context that holds the scan
-    // descriptor goes, whether the statement ends well or not.
+    // descriptor goes, whether the statement ends well or not, and its own context is a child of that one.
     unsafe {
         let scan = pg_sys::RelationGetIndexScan(index, keys, order_bys);
-        let state = ScanState { stage: Stage::Idle, reader: None };
+        let state = ScanState {
+            stage: Stage::Idle,
+            reader: None,
+            definition: None,
+            rescan: pg_sys::AllocSetContextCreateExtended(
+                pg_sys::CurrentMemoryContext,
+                c"leann rescan".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+            ),
+            counted: false,
+        };
         (*scan).opaque = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(state).cast();
         scan
     }
@@ -59,36 +80,55 @@ pub unsafe extern "C-unwind" fn amrescan(
     order_bys: pg_sys::ScanKey,
     order_by_count: i32,
 ) {
-    // SAFETY: called by the server with the scan and the order-by keys of this rescan.
+    // SAFETY: called by the server with the scan and the order-by keys of this rescan. Nothing that the context held is
+    // in use any more: the stage that the former rescan began is gone.
     unsafe {
         let state = state(scan);
         state.stage = Stage::Idle;
+        state.counted = false;
         if order_bys.is_null() || order_by_count < 1 {
             return;
         }
-        let key = &*order_bys;
+        if order_by_count > 1 {
+            errors::raise_internal(format!("a leann index orders by one distance, not by {order_by_count}"));
+        }
+        pg_sys::MemoryContextReset(state.rescan);
+        let former = pg_sys::MemoryContextSwitchTo(state.rescan);
         let index = Rel::from_raw((*scan).indexRelation);
-        state.stage = if key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 {
-            Stage::AnyOrder(Sweep::new(index))
-        } else {
-            let subtype = if key.sk_subtype == pg_sys::InvalidOid {
-                *(*index.raw()).rd_opcintype
-            } else {
-                key.sk_subtype
-            };
-            let query = operators::query_from_datum(key.sk_argument, subtype).or_raise();
-            Stage::Ordered(Box::new(start(index, query)))
-        };
+        let definition = state.definition.get_or_insert_with(|| expression::definition(index));
+        state.stage = begin(&*scan, &*order_bys, definition);
+        pg_sys::MemoryContextSwitchTo(former);
     }
 }
 
-/// Begins an ordered scan: checks that the query is of the index's model, and embeds it.
-fn start(rel: Rel, query: Embedding) -> OrderedScan {
-    let index = Index::open(rel);
-    if !index.serves_default_model() {
+/// Begins a scan in the order of `key`. An ordered one checks that the query is of the index's model, and embeds it.
+///
+/// # Safety
+/// The relations of `scan` are open, its snapshot is null or stays live as long as the scan, and `key` is an order-by key that
+/// the server made for it.
+unsafe fn begin(
+    scan: &pg_sys::IndexScanDescData,
+    key: &pg_sys::ScanKeyData,
+    definition: &Definition,
+) -> Stage {
+    // SAFETY: by the caller's promise.
+    let (rel, table) = unsafe { (Rel::from_raw(scan.indexRelation), Rel::from_raw(scan.heapRelation)) };
+    let mut index = Index::open(rel);
+    index.snapshot = scan.xs_snapshot;
+    if key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 {
+        return Stage::AnyOrder(Box::new(AllRows::of(index)));
+    }
+    if !index.serves_default_model(definition) {
         errors::raise_default_model(&rel.name(), &index.meta.model, &crate::model::default_name());
     }
-    OrderedScan::start(index, query)
+    // SAFETY: the index is open and has one key column; the key's argument is of the type that its operator declares, and
+    // where it names none, of the index's.
+    let query = unsafe {
+        let embedding = *(*rel.raw()).rd_opcintype;
+        let subtype = if key.sk_subtype == pg_sys::InvalidOid { embedding } else { key.sk_subtype };
+        operators::query_from_datum(key.sk_argument, subtype, embedding, index.meta.dim as usize)
+    };
+    Stage::Ordered(Box::new(OrderedScan::start(index, table, query.or_raise())))
 }
 
 #[pgrx::pg_guard]
@@ -102,6 +142,9 @@ pub unsafe extern "C-unwind" fn amgettuple(
     // SAFETY: called by the server with a scan of ours, whose relations and snapshot are live.
     unsafe {
         let state = state(scan);
+        if !std::mem::replace(&mut state.counted, true) {
+            statistics::count_scan(scan);
+        }
         let next = match &mut state.stage {
             Stage::Idle => {
                 if (*scan).numberOfOrderBys == 0 {
@@ -109,10 +152,14 @@ pub unsafe extern "C-unwind" fn amgettuple(
                 }
                 None
             }
-            Stage::AnyOrder(sweep) => sweep.next(Rel::from_raw((*scan).heapRelation)),
+            Stage::AnyOrder(rows) => rows.next(Rel::from_raw((*scan).heapRelation)),
             Stage::Ordered(ordered) => {
+                let isolated = ordered.is_isolated();
+                if let Some(other) = state.reader.take_if(|reader| reader.is_isolated() != isolated) {
+                    other.close();
+                }
                 if state.reader.is_none() {
-                    state.reader = Some(open_reader(scan));
+                    state.reader = Some(open_reader(scan, isolated));
                 }
                 state.reader.as_mut().and_then(|reader| ordered.next(reader))
             }
@@ -136,7 +183,7 @@ pub unsafe extern "C-unwind" fn amgettuple(
 
 /// # Safety
 /// `scan` is a live scan whose table and snapshot are set.
-unsafe fn open_reader(scan: pg_sys::IndexScanDesc) -> RowReader {
+unsafe fn open_reader(scan: pg_sys::IndexScanDesc, isolated: bool) -> RowReader {
     // SAFETY: the executor keeps relations and snapshot until the scan ends. What the reader allocates must live as
     // long as the scan, so it goes where the scan's state is.
     unsafe {
@@ -144,7 +191,7 @@ unsafe fn open_reader(scan: pg_sys::IndexScanDesc) -> RowReader {
         let former = pg_sys::MemoryContextSwitchTo(context);
         let table = Rel::from_raw((*scan).heapRelation);
         let index = Rel::from_raw((*scan).indexRelation);
-        let reader = RowReader::open(table, index, (*scan).xs_snapshot);
+        let reader = RowReader::open(table, index, (*scan).xs_snapshot, isolated);
         pg_sys::MemoryContextSwitchTo(former);
         reader.unwrap_or_else(|| {
             errors::raise_internal("a leann index is read with an MVCC snapshot only".to_string())
@@ -164,18 +211,21 @@ pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
     }
 }
 
-/// All heap pointers in any order: an ascending sweep over the node pages. Nodes move only to higher blocks, so none
-/// is missed; one that moved may be met twice.
-struct Sweep {
-    rel: Rel,
-    next_block: u32,
+/// All heap pointers in any order, page after page as their hubs name them. Hubs are read again when a page turns out to be
+/// another one than its hub said, and at the end, until they name no page that was not visited (am/README.md, "Nothing is
+/// missed"). A node that moved may be met twice.
+struct AllRows {
+    index: Index,
+    known: HashSet<NodePageRef>,
+    /// Known and not visited, the lowest block last.
+    pages: Vec<NodePageRef>,
     page: Vec<HeapPointer>,
     seen: HashSet<HeapPointer>,
 }
 
-impl Sweep {
-    fn new(rel: Rel) -> Sweep {
-        Sweep { rel, next_block: 1, page: Vec::new(), seen: HashSet::new() }
+impl AllRows {
+    fn of(index: Index) -> AllRows {
+        AllRows { index, known: HashSet::new(), pages: Vec::new(), page: Vec::new(), seen: HashSet::new() }
     }
 
     fn next(&mut self, table: Rel) -> Option<HeapPointer> {
@@ -185,28 +235,32 @@ impl Sweep {
                     return Some(pointer);
                 }
             }
-            if self.next_block >= self.rel.blocks() {
-                return None;
-            }
             interrupts::check();
-            self.page = node_pointers(self.rel, self.next_block);
+            if self.pages.is_empty() {
+                self.read_hubs();
+            }
+            let next = self.pages.pop()?;
+            match node_pointers(&self.index, next) {
+                Some(pointers) => self.page = pointers,
+                None => self.read_hubs(),
+            }
             let blocks = table.blocks();
             if let Some(&bad) = self.page.iter().find(|pointer| pointer.block >= blocks) {
-                errors::raise_bad_pointer(&self.rel.name(), bad);
+                errors::raise_bad_pointer(&self.index.rel.name(), bad);
             }
-            self.next_block += 1;
         }
+    }
+
+    /// Takes in the pages that are not known yet.
+    fn read_hubs(&mut self) {
+        let all = hubs::node_pages(&self.index);
+        self.pages.extend(all.into_iter().filter(|&page| self.known.insert(page)));
+        self.pages.sort_unstable_by(|a, b| b.cmp(a));
     }
 }
 
-/// The heap pointers on a block; none if it is no node page.
-fn node_pointers(rel: Rel, block: u32) -> Vec<HeapPointer> {
-    let guard = PageGuard::read(rel, block, Access::Share);
-    match kind(guard.body()) {
-        Ok(PageKind::Node) => NodePage::parse(guard.body())
-            .map(|nodes| nodes.heap_pointers().collect())
-            .unwrap_or_else(|fault| super::index::corrupted(rel, block, fault)),
-        Ok(_) => Vec::new(),
-        Err(fault) => super::index::corrupted(rel, block, fault),
-    }
+/// The heap pointers on a node page; None if it is no longer the one that its hub spoke of.
+fn node_pointers(index: &Index, page: NodePageRef) -> Option<Vec<HeapPointer>> {
+    let guard = read_node_page(index, page, Access::Share)?;
+    Some(parse_nodes(index, &guard).heap_pointers().collect())
 }

@@ -5,7 +5,7 @@ use super::hubs::{self, to_graph, to_page};
 use super::index::{Index, change_meta, corrupted};
 use super::insert::{NewNode, append_to, lock_node_page, parse_nodes};
 use super::layout::Centre;
-use crate::pg::{Access, PageGuard, Rel, WalRecord, lock};
+use crate::pg::{Access, PageGuard, WalRecord, lock};
 use leann_graph::{HubRef, NodePageRef, select_links};
 use leann_page::{
     FreePage, HeapPointer, HubPage, HubPageMut, MAX_ENTRY_HUBS, NO_PAGE, NewHub, NodePageMut, PageKind, kind,
@@ -14,11 +14,14 @@ use leann_page::{
 /// The smaller half of a split holds at least this share of the nodes. The larger then fits on a page however many bytes its
 /// pointers need: those of the full page had three at least, and six are the most, beside a sketch of eight or more.
 const MIN_SHARE: f32 = 0.3;
-/// How many blocks of the free space map are tried before the index is extended.
+/// How many blocks of the free space map are tried before the index is extended: the map may name pages that are in use.
 const FREE_BLOCKS_TRIED: usize = 8;
 
+/// How many hub pages are looked at for a free slot, where many are free.
+const HUB_PAGES_TRIED: usize = 64;
+
 /// Puts `node` on `page`, splitting it if it is still full. False: the page is no longer the one that was meant.
-pub fn split_page(index: &Index, table: Rel, page: NodePageRef, node: &NewNode) -> bool {
+pub fn split_page(index: &Index, page: NodePageRef, node: &NewNode) -> bool {
     let _structure = lock::StructureLock::acquire(index.rel);
     let Some(mut old) = lock_node_page(index, page) else { return false };
     if append_to(index, &mut old, node) {
@@ -26,8 +29,15 @@ pub fn split_page(index: &Index, table: Rel, page: NodePageRef, node: &NewNode) 
     }
     let halves = divide(index, &old, node);
     let old_hub = to_graph(parse_nodes(index, &old).hub());
-    let new_hub = move_half(index, table, old, &halves, old_hub);
-    link(index, new_hub, &halves[1].centre);
+    let (new_hub, reused) = move_half(index, old, &halves, old_hub);
+    link(index, new_hub, &halves[1].centre.values);
+    add_entry_hub(index, new_hub);
+    if reused {
+        change_meta(index.rel, |meta| {
+            meta.free_pages = meta.free_pages.saturating_sub(1);
+            true
+        });
+    }
     true
 }
 
@@ -65,8 +75,9 @@ fn divide(index: &Index, old: &PageGuard, node: &NewNode) -> [Half; 2] {
     [half(false), half(true)]
 }
 
-/// Steps 2 to 4: finds the places of the new page and its hub, and writes the one record. Returns the new hub's place.
-fn move_half(index: &Index, table: Rel, mut old: PageGuard, halves: &[Half; 2], old_hub: HubRef) -> HubRef {
+/// Steps 2 to 4: finds the places of the new page and its hub, and writes the one record. Returns the new hub's place, and
+/// whether the page was a free one.
+fn move_half(index: &Index, mut old: PageGuard, halves: &[Half; 2], old_hub: HubRef) -> (HubRef, bool) {
     let rel = index.rel;
     let mut own = lock_hub_page(index, old_hub.page);
     let (mut other, slot) = match hub_page(index, &own).free_slot() {
@@ -77,7 +88,7 @@ fn move_half(index: &Index, table: Rel, mut old: PageGuard, halves: &[Half; 2], 
         }
     };
     let new_hub = HubRef { page: other.as_ref().map_or(own.block(), PageGuard::block), slot };
-    let (mut new, new_generation) = take_page_above(index, table, old.block());
+    let NewPage { guard: mut new, generation: new_generation, reused } = take_page(index);
     let (new_block, old_block, own_block) = (new.block(), old.block(), own.block());
     let old_generation = parse_nodes(index, &old).generation().wrapping_add(1);
 
@@ -129,7 +140,7 @@ fn move_half(index: &Index, table: Rel, mut old: PageGuard, halves: &[Half; 2], 
         }
     }
     record.finish();
-    new_hub
+    (new_hub, reused)
 }
 
 fn write_half(index: &Index, body: &mut [u8], block: u32, generation: u32, hub: HubRef, half: &Half) {
@@ -138,7 +149,7 @@ fn write_half(index: &Index, body: &mut [u8], block: u32, generation: u32, hub: 
         .unwrap_or_else(|fault| corrupted(index.rel, block, fault));
 }
 
-fn lock_hub_page(index: &Index, block: u32) -> PageGuard {
+pub(super) fn lock_hub_page(index: &Index, block: u32) -> PageGuard {
     if block == 0 || block >= index.rel.blocks() {
         errors::raise_corrupted(
             &index.rel.name(),
@@ -149,7 +160,7 @@ fn lock_hub_page(index: &Index, block: u32) -> PageGuard {
     PageGuard::read(index.rel, block, Access::Exclusive)
 }
 
-fn hub_page<'a>(index: &Index, guard: &'a PageGuard) -> HubPage<'a> {
+pub(super) fn hub_page<'a>(index: &Index, guard: &'a PageGuard) -> HubPage<'a> {
     let hubs =
         HubPage::parse(guard.body()).unwrap_or_else(|fault| corrupted(index.rel, guard.block(), fault));
     if hubs.centre_len() != index.meta.centre_len as usize
@@ -164,8 +175,9 @@ fn hub_page<'a>(index: &Index, guard: &'a PageGuard) -> HubPage<'a> {
     hubs
 }
 
-/// A hub page other than the full `own` with a free slot: the newest of the chain (the one behind its head), else a
-/// new one, put there in a record of its own. An empty hub page in the chain harms nobody, whatever comes after.
+/// A hub page other than the full `own` with a free slot: the newest of the chain (the one behind its head), else another
+/// one if many slots are free, else a new one, put there in a record of its own. An empty hub page in the chain harms nobody,
+/// whatever comes after. (Hub entries change under the structure lock only, so what is seen here stays.)
 fn hub_page_with_room(index: &Index, own: &mut PageGuard) -> (PageGuard, u16) {
     let rel = index.rel;
     let head_block = index.meta.hub_first;
@@ -180,11 +192,14 @@ fn hub_page_with_room(index: &Index, own: &mut PageGuard) -> (PageGuard, u16) {
     {
         return (head, slot);
     }
-    if newest != NO_PAGE && newest != own.block() && newest != head_block {
+    if newest != NO_PAGE && newest != own.block() {
         let page = lock_hub_page(index, newest);
         if let Some(slot) = hub_page(index, &page).free_slot() {
             return (page, slot);
         }
+    }
+    if let Some(found) = hub_page_behind(index, own, head_block, newest) {
+        return found;
     }
     let mut page = PageGuard::extend(rel, pgrx::pg_sys::ForkNumber::MAIN_FORKNUM);
     let block = page.block();
@@ -200,54 +215,80 @@ fn hub_page_with_room(index: &Index, own: &mut PageGuard) -> (PageGuard, u16) {
     (page, 0)
 }
 
-/// A page above `block` (invariant 4) for the new half, with its generation: a free one, else an extension.
-fn take_page_above(index: &Index, table: Rel, block: u32) -> (PageGuard, u32) {
-    let rel = index.rel;
-    let mut unsuitable = Vec::new();
-    let mut found = None;
-    for _ in 0..FREE_BLOCKS_TRIED {
-        let Some(free) = lock::take_free_block(rel) else { break };
-        if free <= block || free >= rel.blocks() {
-            unsuitable.push(free);
-            continue;
+/// The next hub page behind `own` in the chain with a free slot, if the last VACUUM left many free slots: where content comes
+/// and goes, their pages would else never be used again. Not looked for otherwise: the chain may be long. The chain's head is
+/// full and, unless it is `own`, locked by the caller; what follows it is `newest`.
+fn hub_page_behind(index: &Index, own: &PageGuard, head: u32, newest: u32) -> Option<(PageGuard, u16)> {
+    let hubs = hub_page(index, own);
+    let slots = u64::from(index.meta.hub_pages) * hubs.capacity() as u64;
+    if u64::from(index.meta.node_pages) * 4 > slots * 3 {
+        return None;
+    }
+    let mut next = hubs.next();
+    let mut from_start = false;
+    for _ in 0..HUB_PAGES_TRIED {
+        if next == NO_PAGE && !from_start {
+            from_start = true;
+            next = newest;
         }
-        // The map is a hint: whatever is there must be free by its own word.
-        if let Some(guard) = PageGuard::try_exclusive(rel, free)
-            && let Some(generation) = reusable(Some(table), guard.body())
-        {
-            found = Some((guard, generation));
+        if [NO_PAGE, own.block(), head].contains(&next) {
             break;
         }
+        let page = lock_hub_page(index, next);
+        let hubs = hub_page(index, &page);
+        if let Some(slot) = hubs.free_slot() {
+            return Some((page, slot));
+        }
+        next = hubs.next();
     }
-    for block in unsuitable {
-        lock::record_free_block(rel, block);
-    }
-    found.unwrap_or_else(|| (PageGuard::extend(rel, pgrx::pg_sys::ForkNumber::MAIN_FORKNUM), 1))
+    None
 }
 
-/// The generation that a page gets when it is used again; None when it is in use or may not be reused yet.
-pub fn reusable(table: Option<Rel>, body: &[u8]) -> Option<u32> {
+/// A page for the new half.
+struct NewPage {
+    guard: PageGuard,
+    generation: u32,
+    /// Whether it was a free page, not an extension.
+    reused: bool,
+}
+
+/// Takes a free page, else extends the index.
+fn take_page(index: &Index) -> NewPage {
+    let rel = index.rel;
+    for _ in 0..FREE_BLOCKS_TRIED {
+        let Some(free) = lock::take_free_block(rel) else { break };
+        // The map is a hint: whatever is there must be free by its own word.
+        if free < rel.blocks()
+            && let Some(guard) = PageGuard::try_exclusive(rel, free)
+            && let Some(generation) = reusable(guard.body())
+        {
+            return NewPage { guard, generation, reused: true };
+        }
+    }
+    let guard = PageGuard::extend(rel, pgrx::pg_sys::ForkNumber::MAIN_FORKNUM);
+    NewPage { guard, generation: 1, reused: false }
+}
+
+/// The generation that a page gets when it is used again; None when it is in use. Its time has come as soon as it is free:
+/// whoever still thinks of its former nodes sees by the generation that they are gone.
+fn reusable(body: &[u8]) -> Option<u32> {
     match kind(body) {
         Ok(PageKind::Zero) => Some(1),
-        Ok(PageKind::Free) => {
-            let free = FreePage::parse(body).ok()?;
-            lock::no_snapshot_before(table, free.freed_at()).then(|| free.generation().wrapping_add(1))
-        }
+        Ok(PageKind::Free) => FreePage::parse(body).ok().map(|free| free.generation().wrapping_add(1)),
         _ => None,
     }
 }
 
-/// Step 5: links between the new hub and hubs near it, in records of their own. All of them are hints.
-fn link(index: &Index, new_hub: HubRef, centre: &Centre) {
+/// Links between a hub and hubs near it, in both directions and in records of their own. All of them are hints.
+pub(super) fn link(index: &Index, hub: HubRef, centre: &[f32]) {
     let max_links = index.meta.max_links as usize;
-    let mut near = hubs::near_hubs(index, &centre.values, 2 * max_links);
-    near.retain(|(at, _)| *at != new_hub);
-    let chosen = select_links(&centre.values, &near, max_links);
+    let mut near = hubs::near_hubs(index, centre, 2 * max_links);
+    near.retain(|(at, _)| *at != hub);
+    let chosen = select_links(centre, &near, max_links);
     for &at in &chosen {
-        add_link(index, at, new_hub, &centre.values);
+        add_link(index, at, hub, centre);
     }
-    set_links(index, new_hub, &chosen);
-    add_entry_hub(index, new_hub);
+    set_links(index, hub, &chosen);
 }
 
 /// Gives the hub at `at` a link to `new_hub`, in place of its least useful one if it has no room.
@@ -280,7 +321,7 @@ fn add_link(index: &Index, at: HubRef, new_hub: HubRef, centre: &[f32]) {
     set_links(index, at, &links);
 }
 
-fn read_hub(index: &Index, at: HubRef, mut visit: impl FnMut(Vec<f32>, Vec<HubRef>)) {
+pub(super) fn read_hub(index: &Index, at: HubRef, mut visit: impl FnMut(Vec<f32>, Vec<HubRef>)) {
     use leann_graph::HubReader;
     match hubs::HubPages::of(index).read(&[at], &mut |hub| visit(hub.centre.clone(), hub.links.clone())) {
         Ok(()) => {}
@@ -288,7 +329,7 @@ fn read_hub(index: &Index, at: HubRef, mut visit: impl FnMut(Vec<f32>, Vec<HubRe
     }
 }
 
-fn read_centres(index: &Index, at: &[HubRef], out: &mut Vec<(HubRef, Vec<f32>)>) {
+pub(super) fn read_centres(index: &Index, at: &[HubRef], out: &mut Vec<(HubRef, Vec<f32>)>) {
     use leann_graph::HubReader;
     match hubs::HubPages::of(index).read(at, &mut |hub| out.push((hub.at, hub.centre.clone()))) {
         Ok(()) => {}
@@ -297,7 +338,7 @@ fn read_centres(index: &Index, at: &[HubRef], out: &mut Vec<(HubRef, Vec<f32>)>)
 }
 
 /// Rewrites one hub's links in a record of its own, if the hub is still there.
-fn set_links(index: &Index, at: HubRef, links: &[HubRef]) {
+pub(super) fn set_links(index: &Index, at: HubRef, links: &[HubRef]) {
     let links: Vec<_> = links.iter().copied().map(to_page).collect();
     let mut guard = PageGuard::read(index.rel, at.page, Access::Exclusive);
     let Some(entry) = hub_page(index, &guard).entry(at.slot) else { return };

@@ -1,82 +1,125 @@
-//! VACUUM: one ascending sweep, no model, no table reads (am/README.md, "VACUUM").
+//! VACUUM: one ascending sweep and what moved meanwhile, no model, no table reads (am/README.md, "VACUUM").
 
-use super::index::{Index, change_meta, corrupted};
+use super::hubs;
+use super::index::{Index, change_meta, corrupted, read_meta};
 use super::insert::parse_nodes;
-use super::split::reusable;
-use crate::pg::{Access, PageGuard, Rel, WalRecord, interrupts, lock};
-use leann_page::{FreePage, HeapPointer, HubPageMut, NodePageMut, PageError, PageKind, kind};
+use super::merge;
+use super::renew::renew;
+use super::split::{hub_page, lock_hub_page};
+use crate::pg::{Access, PageGuard, Rel, Strategy, WalRecord, lock};
+use leann_graph::NodePageRef;
+use leann_page::{FreePage, HeapPointer, HubPageMut, NodePageMut, PageKind, kind};
 use pgrx::pg_sys;
+use std::collections::HashSet;
+
+/// What a sweep found on a node page when it was there last.
+#[derive(Clone, Copy, Default)]
+struct Visited {
+    generation: u32,
+    nodes: u16,
+    /// 0 on any other page.
+    capacity: u16,
+    free: bool,
+}
 
 /// What one sweep found.
 #[derive(Default)]
 struct Sweep {
-    nodes: u64,
     removed: u64,
-    node_pages: u32,
+    /// Of every block.
+    visited: Vec<Visited>,
     hub_pages: u32,
-    /// Pages that a split may use again now.
-    reusable: u32,
-    /// Free pages, reusable or not yet.
-    free: u32,
-    empty: Vec<u32>,
 }
 
-/// Visits every block, and those that are added meanwhile. `dead` is asked about every node.
-fn sweep(index: &Index, table: Option<Rel>, dead: &mut dyn FnMut(HeapPointer) -> bool) -> Sweep {
-    let mut found = Sweep::default();
-    let mut block = 1;
-    while block < index.rel.blocks() {
+impl Sweep {
+    fn node_pages(&self) -> impl Iterator<Item = (u32, Visited)> + '_ {
+        (0..).zip(self.visited.iter().copied()).filter(|(_, page)| page.capacity > 0)
+    }
+
+    fn nodes(&self) -> u64 {
+        self.node_pages().map(|(_, page)| u64::from(page.nodes)).sum()
+    }
+
+    fn knows(&self, page: NodePageRef) -> bool {
+        self.visited
+            .get(page.block as usize)
+            .is_some_and(|known| known.capacity > 0 && known.generation == page.generation)
+    }
+}
+
+/// The sweep's surroundings.
+struct Sweeper<'a> {
+    index: &'a Index,
+    strategy: &'a Strategy,
+    dead: &'a mut dyn FnMut(HeapPointer) -> bool,
+}
+
+impl Sweeper<'_> {
+    /// Visits every block, those that are added meanwhile, and then pages that took nodes behind the sweep: until a look at
+    /// all hubs shows none that was not visited as it is now.
+    fn sweep(&mut self) -> Sweep {
+        let mut found = Sweep::default();
+        let mut block = 1;
+        while block < self.index.rel.blocks() {
+            self.visit(block, &mut found);
+            block += 1;
+        }
+        // A hub may speak of a generation that is not the page's: of a former one, if the page was split since the look, and
+        // on a damaged page of any. Asked for once, it is not asked for again.
+        let mut asked = HashSet::new();
+        loop {
+            let mut moved = hubs::node_pages(self.index);
+            moved.retain(|&page| page.block > 0 && page.block < self.index.rel.blocks());
+            moved.retain(|&page| !found.knows(page) && asked.insert(page));
+            if moved.is_empty() {
+                return found;
+            }
+            moved.sort_unstable();
+            for page in moved {
+                self.visit(page.block, &mut found);
+            }
+        }
+    }
+
+    fn visit(&mut self, block: u32, found: &mut Sweep) {
         delay();
-        visit(index, table, block, dead, &mut found);
-        block += 1;
-    }
-    found
-}
-
-fn visit(
-    index: &Index,
-    table: Option<Rel>,
-    block: u32,
-    dead: &mut dyn FnMut(HeapPointer) -> bool,
-    found: &mut Sweep,
-) {
-    let mut guard = PageGuard::read(index.rel, block, Access::Exclusive);
-    match kind(guard.body()) {
-        Ok(PageKind::Node) => {
-            let (left, removed) = remove_dead(index, &mut guard, dead);
-            found.node_pages += 1;
-            found.nodes += left as u64;
-            found.removed += removed as u64;
-            if left == 0 {
-                found.empty.push(block);
-            }
+        let rel = self.index.rel;
+        let at = block as usize;
+        if found.visited.len() <= at {
+            found.visited.resize(at + 1, Visited::default());
         }
-        Ok(PageKind::Hub) => found.hub_pages += 1,
-        Ok(PageKind::Free | PageKind::Zero) => {
-            found.free += 1;
-            if reusable(table, guard.body()).is_some() {
-                found.reusable += 1;
+        found.visited[at] = Visited::default();
+        let mut guard = PageGuard::read_by(self.strategy, rel, block, Access::Exclusive);
+        match kind(guard.body()) {
+            Ok(PageKind::Node) => {
+                found.removed += remove_dead(self.index, &mut guard, self.dead) as u64;
+                let nodes = parse_nodes(self.index, &guard);
+                found.visited[at] = Visited {
+                    generation: nodes.generation(),
+                    nodes: nodes.count() as u16,
+                    capacity: nodes.capacity() as u16,
+                    free: false,
+                };
+            }
+            Ok(PageKind::Hub) => found.hub_pages += 1,
+            Ok(PageKind::Free | PageKind::Zero) => {
+                found.visited[at].free = true;
                 drop(guard);
-                lock::record_free_block(index.rel, block);
+                lock::record_free_block(rel, block);
             }
+            Ok(PageKind::Meta | PageKind::Params) => {}
+            Err(fault) => corrupted(rel, block, fault),
         }
-        Ok(PageKind::Meta | PageKind::Params) => {}
-        Err(fault) => corrupted(index.rel, block, fault),
     }
 }
 
-/// Removes the dead nodes of a page in one record. Returns how many are left and how many went.
-fn remove_dead(
-    index: &Index,
-    guard: &mut PageGuard,
-    dead: &mut dyn FnMut(HeapPointer) -> bool,
-) -> (usize, usize) {
-    let nodes = parse_nodes(index, guard);
-    let count = nodes.count();
+/// Removes the dead nodes of a page in one record. Returns how many went.
+fn remove_dead(index: &Index, guard: &mut PageGuard, dead: &mut dyn FnMut(HeapPointer) -> bool) -> usize {
     // Asked once per node and remembered: the callback may count.
-    let gone: Vec<HeapPointer> = nodes.heap_pointers().filter(|&pointer| dead(pointer)).collect();
+    let gone: HashSet<HeapPointer> =
+        parse_nodes(index, guard).heap_pointers().filter(|&pointer| dead(pointer)).collect();
     if gone.is_empty() {
-        return (count, 0);
+        return 0;
     }
     let block = guard.block();
     let record = WalRecord::start(index.rel);
@@ -84,25 +127,29 @@ fn remove_dead(
         .map(|mut nodes| nodes.remove_where(|pointer| gone.contains(&pointer)))
         .unwrap_or_else(|fault| corrupted(index.rel, block, fault));
     record.finish();
-    (count - removed, removed)
+    removed
 }
 
 /// Frees empty pages, but never the last node page. Returns how many were freed.
-fn free_empty(index: &Index, found: &Sweep) -> u32 {
+fn free_empty(index: &Index, found: &Sweep, emptied: &[u32]) -> u32 {
+    let node_pages = found.node_pages().count() as u32;
+    let empty = found.node_pages().filter(|(_, page)| page.nodes == 0).map(|(block, _)| block);
     let mut freed = 0;
-    for &block in &found.empty {
-        if found.node_pages - freed <= 1 {
+    for block in empty.chain(emptied.iter().copied()) {
+        if node_pages - freed <= 1 {
             break;
         }
-        interrupts::check();
+        delay();
         freed += u32::from(free_page(index, block));
     }
     freed
 }
 
-/// Frees one page if it still is an empty node page: hub entry and page in one record.
+/// Frees one page if it still is an empty node page. One record clears the hub entry, marks the page, and counts in the
+/// chain's first page, so that whoever reads the chain meanwhile reads it again.
 fn free_page(index: &Index, block: u32) -> bool {
     let rel = index.rel;
+    let head_block = index.meta.hub_first;
     let _structure = lock::StructureLock::acquire(rel);
     let mut page = PageGuard::read(rel, block, Access::Exclusive);
     if !matches!(kind(page.body()), Ok(PageKind::Node)) {
@@ -113,45 +160,41 @@ fn free_page(index: &Index, block: u32) -> bool {
         return false;
     }
     let (hub, generation) = (nodes.hub(), nodes.generation());
-    if hub.page == 0 || hub.page >= rel.blocks() {
-        corrupted(rel, block, PageError::Impossible { what: "hub page", value: hub.page.into() });
-    }
-    let mut hubs = PageGuard::read(rel, hub.page, Access::Exclusive);
+    let mut hubs = lock_hub_page(index, hub.page);
+    merge::check_entry(index, &hubs, hub.slot, block);
+    let mut head = (hub.page != head_block).then(|| lock_hub_page(index, head_block));
+    let count = hub_page(index, head.as_ref().unwrap_or(&hubs)).generation().wrapping_add(1);
+
     let record = WalRecord::start(rel);
     HubPageMut::parse(record.page(&mut hubs))
-        .and_then(|mut hubs| hubs.clear(hub.slot))
+        .and_then(|mut hubs| {
+            if hub.page == head_block {
+                hubs.set_generation(count);
+            }
+            hubs.clear(hub.slot)
+        })
         .unwrap_or_else(|fault| corrupted(rel, hub.page, fault));
-    FreePage::init(record.fresh_page(&mut page), generation, lock::next_transaction_id())
+    if let Some(head) = &mut head {
+        HubPageMut::parse(record.page(head))
+            .map(|mut head| head.set_generation(count))
+            .unwrap_or_else(|fault| corrupted(rel, head_block, fault));
+    }
+    FreePage::init(record.fresh_page(&mut page), generation)
         .unwrap_or_else(|fault| corrupted(rel, block, fault));
     record.finish();
+    drop(page);
+    lock::record_free_block(rel, block);
     true
 }
 
 /// The server's cost-based delay, which also serves interrupts.
-fn delay() {
+pub fn delay() {
     // SAFETY: no lock is held.
     unsafe {
         #[cfg(not(feature = "pg18"))]
         pg_sys::vacuum_delay_point();
         #[cfg(feature = "pg18")]
         pg_sys::vacuum_delay_point(false);
-    }
-}
-
-/// The table, where the server says which it is; None makes visibility checks more cautious.
-///
-/// # Safety
-/// `info` is the server's description of this vacuum.
-unsafe fn table_of(info: *mut pg_sys::IndexVacuumInfo) -> Option<Rel> {
-    #[cfg(feature = "pg15")]
-    {
-        let _ = info;
-        None
-    }
-    #[cfg(not(feature = "pg15"))]
-    // SAFETY: by the caller's promise; the server keeps the table open.
-    unsafe {
-        Some(Rel::from_raw((*info).heaprel))
     }
 }
 
@@ -164,14 +207,19 @@ unsafe fn run(
     stats: *mut pg_sys::IndexBulkDeleteResult,
     dead: &mut dyn FnMut(HeapPointer) -> bool,
 ) -> *mut pg_sys::IndexBulkDeleteResult {
-    // SAFETY: by the caller's promise; the server keeps both relations open.
-    let rel = unsafe { Rel::from_raw((*info).index) };
-    // SAFETY: as above.
-    let table = unsafe { table_of(info) };
+    // SAFETY: by the caller's promise; the server keeps both relations open, and the strategy as long as the vacuum runs.
+    let (rel, strategy) = unsafe { (Rel::from_raw((*info).index), Strategy::borrowed((*info).strategy)) };
     let index = Index::open(rel);
-    let found = sweep(&index, table, dead);
-    let freed = free_empty(&index, &found);
-    let (nodes, node_pages, free) = (found.nodes, found.node_pages - freed, found.free + freed);
+    let found = Sweeper { index: &index, strategy: &strategy, dead }.sweep();
+    // CREATE INDEX CONCURRENTLY sweeps to collect what there is, and a page that lost nothing was not worth it before.
+    let emptied =
+        if found.removed > 0 { merge::empty_sparse(&index, sparse_pages(&found)) } else { Vec::new() };
+    let freed = free_empty(&index, &found, &emptied);
+    if freed > 0 {
+        renew(&index);
+    }
+    let (nodes, node_pages) = (found.nodes(), found.node_pages().count() as u32 - freed);
+    let free = found.visited.iter().filter(|page| page.free).count() as u32 + freed;
     change_meta(rel, |meta| {
         let before = (meta.nodes, meta.node_pages, meta.hub_pages, meta.free_pages);
         (meta.nodes, meta.node_pages) = (nodes, node_pages);
@@ -180,18 +228,57 @@ unsafe fn run(
     });
     // SAFETY: a result of the server's type, zeroed when new, in the current context.
     unsafe {
-        let stats = if stats.is_null() {
-            pg_sys::palloc0(size_of::<pg_sys::IndexBulkDeleteResult>()) as *mut pg_sys::IndexBulkDeleteResult
-        } else {
-            stats
-        };
+        let stats = or_new(stats);
         (*stats).num_pages = rel.blocks();
         (*stats).estimated_count = false;
-        (*stats).num_index_tuples = found.nodes as f64;
+        (*stats).num_index_tuples = nodes as f64;
         (*stats).tuples_removed += found.removed as f64;
         (*stats).pages_newly_deleted += freed;
         (*stats).pages_deleted = free;
-        (*stats).pages_free = found.reusable;
+        (*stats).pages_free = free;
+        stats
+    }
+}
+
+/// Node pages that hold so little that near pages may have room for it, the sparsest first.
+fn sparse_pages(found: &Sweep) -> Vec<u32> {
+    let mut sparse: Vec<(u16, u32)> = found
+        .node_pages()
+        .filter(|(_, page)| page.nodes > 0 && merge::is_sparse(page.nodes.into(), page.capacity.into()))
+        .map(|(block, page)| (page.nodes, block))
+        .collect();
+    sparse.sort_unstable();
+    sparse.into_iter().map(|(_, block)| block).collect()
+}
+
+/// # Safety
+/// `stats` is null or a live result.
+unsafe fn or_new(stats: *mut pg_sys::IndexBulkDeleteResult) -> *mut pg_sys::IndexBulkDeleteResult {
+    if stats.is_null() {
+        // SAFETY: allocates in the current context, which the server keeps for the result.
+        unsafe {
+            pg_sys::palloc0(size_of::<pg_sys::IndexBulkDeleteResult>()) as *mut pg_sys::IndexBulkDeleteResult
+        }
+    } else {
+        stats
+    }
+}
+
+/// What the meta page says, where nothing was removed: as of the last sweep, and splits since then.
+///
+/// # Safety
+/// `info` is the server's description of this vacuum.
+unsafe fn counts(info: *mut pg_sys::IndexVacuumInfo) -> *mut pg_sys::IndexBulkDeleteResult {
+    // SAFETY: by the caller's promise the index is open.
+    unsafe {
+        let rel = Rel::from_raw((*info).index);
+        let meta = read_meta(rel);
+        let stats = or_new(std::ptr::null_mut());
+        (*stats).num_pages = rel.blocks();
+        (*stats).estimated_count = true;
+        (*stats).num_index_tuples = meta.nodes as f64;
+        (*stats).pages_deleted = meta.free_pages;
+        (*stats).pages_free = meta.free_pages;
         stats
     }
 }
@@ -234,8 +321,9 @@ pub unsafe extern "C-unwind" fn amvacuumcleanup(
         if (*info).analyze_only {
             return stats;
         }
-        // Without a bulk delete before it, the sweep still counts and finds pages to use again.
-        let stats = if stats.is_null() { run(info, stats, &mut |_| false) } else { stats };
+        // Without a bulk delete before it there is nothing to gain by reading the index: pages went into the free space map
+        // when they were freed.
+        let stats = if stats.is_null() { counts(info) } else { stats };
         lock::vacuum_free_space_map(Rel::from_raw((*info).index));
         stats
     }

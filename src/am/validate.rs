@@ -1,11 +1,12 @@
 //! `amvalidate`: whether an operator class is one that this access method can work with.
 
+use crate::pg::settings::LocalSettings;
 use pgrx::prelude::*;
 
 /// Faults of an operator class, one per row. The class over text has no members; it exists for its error message.
 const FAULTS: &str = "
 with class as (
-    select c.oid, c.opcname, c.opcfamily, c.opcintype, e.oid as embedding
+    select c.oid, c.opcname, c.opcfamily, c.opcintype, e.oid as embedding, q.oid as query
     from pg_catalog.pg_opclass c
     join pg_catalog.pg_proc p on p.proname = 'leann_handler' and p.prorettype = 'pg_catalog.index_am_handler'::pg_catalog.regtype
     join pg_catalog.pg_am a on a.oid = c.opcmethod and a.amhandler = p.oid
@@ -13,6 +14,7 @@ with class as (
     join pg_catalog.pg_depend t on t.refclassid = d.refclassid and t.refobjid = d.refobjid and t.deptype = 'e'
          and t.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
     join pg_catalog.pg_type e on e.oid = t.objid and e.typname = 'embedding'
+    join pg_catalog.pg_type q on q.typbasetype = e.oid and q.typname = 'query' and q.typnamespace = e.typnamespace
     where c.oid = $1
 ), member as (
     select o.*, op.oprresult, op.oprcode
@@ -36,9 +38,10 @@ union all
 select pg_catalog.format('operator %s has a left operand other than embedding', amopopr::pg_catalog.regoperator)
 from class, member where amoplefttype <> embedding
 union all
-select pg_catalog.format('operator %s has a right operand other than embedding, text or real[]', amopopr::pg_catalog.regoperator)
+select pg_catalog.format('operator %s has a right operand other than text, query or an array of numbers', amopopr::pg_catalog.regoperator)
 from class, member
-where amoprighttype not in (embedding, 'pg_catalog.text'::pg_catalog.regtype, 'pg_catalog.float4[]'::pg_catalog.regtype)
+where amoprighttype <> all (array['pg_catalog.text', 'pg_catalog.float4[]', 'pg_catalog.float8[]', 'pg_catalog.numeric[]', 'pg_catalog.int2[]',
+                                  'pg_catalog.int4[]', 'pg_catalog.int8[]']::pg_catalog.regtype[]::pg_catalog.oid[] || query)
 union all
 select pg_catalog.format('operator %s does not return double precision', amopopr::pg_catalog.regoperator)
 from member where oprresult <> 'pg_catalog.float8'::pg_catalog.regtype
@@ -48,10 +51,11 @@ from member m where amoppurpose = 'o' and not exists (
     select from pg_catalog.pg_opfamily f join pg_catalog.pg_am a on a.oid = f.opfmethod
     where f.oid = m.amopsortfamily and f.opfname = 'float_ops' and a.amname = 'btree')
 union all
-select pg_catalog.format('operator family lacks strategy %s for (embedding, embedding)', s)
+select pg_catalog.format('operator family lacks strategy %s for (embedding, text)', s)
 from class, pg_catalog.generate_series(1, 3) s
 where opcintype = embedding and not exists (
-    select from member where amopstrategy = s and amoplefttype = embedding and amoprighttype = embedding)
+    select from member where amopstrategy = s and amoplefttype = embedding
+    and amoprighttype = 'pg_catalog.text'::pg_catalog.regtype)
 union all
 select 'operator family has support functions, of which this access method knows none'
 from class c where exists (select from pg_catalog.pg_amproc p where p.amprocfamily = c.opcfamily)
@@ -60,6 +64,7 @@ from class c where exists (select from pg_catalog.pg_amproc p where p.amprocfami
 
 #[pg_guard]
 pub unsafe extern "C-unwind" fn amvalidate(class: pg_sys::Oid) -> bool {
+    let _path = LocalSettings::system_first();
     let faults: Vec<String> = Spi::connect(|client| {
         let rows = client.select(FAULTS, None, &[class.into()])?;
         let mut faults = Vec::new();

@@ -1,20 +1,25 @@
 //! The embeddings that this session used last: a bounded store, least recently used out first.
 //!
-//! A key is a hash of the model's fingerprint, the role and the text, so an entry can never be stale: another text,
-//! another role or another model is another key. At 128 bits two texts that collide are not to be feared.
+//! A key is a hash of who asks, the model's fingerprint, the text's role and the text. So an entry can never be stale:
+//! another text, another role or another model is another key. And nobody can learn, from how fast an answer comes,
+//! what another user of the session has embedded. At 128 bits two texts that collide are not to be feared.
 
 use std::rc::Rc;
 
 use leann_value::Role;
 use lru::LruCache;
 
-/// Names a text as a model embeds it.
+use crate::pg::rights::Asker;
+
+/// Names a text as a model embeds it for somebody.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key([u8; 16]);
 
 impl Key {
-    pub fn new(fingerprint: &[u8; 32], role: Role, text: &str) -> Key {
+    pub fn new(asker: Asker, fingerprint: &[u8; 32], role: Role, text: &str) -> Key {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(&asker.user.to_u32().to_le_bytes());
+        hasher.update(&asker.outer.to_u32().to_le_bytes());
         hasher.update(fingerprint);
         hasher.update(&[match role {
             Role::Query => 1,
@@ -88,5 +93,10 @@ impl Cache {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.bytes = 0;
+    }
+
+    /// Forgets what was asked and found, too.
+    pub fn forget(&mut self) {
+        *self = Cache::new();
     }
 }

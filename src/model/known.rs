@@ -1,17 +1,12 @@
-//! Distances that running index scans know without a model: those of rows that they returned last, from indexes that
-//! store embeddings.
+//! Distances that running index scans know without a model: each that of the row which it returned last.
 //!
-//! The executor works out the distance of every row that an ordered scan returns, if only to throw it away. For an index
-//! without embeddings that costs nothing, the embedding having just been computed; for one that stores them it would run
-//! the model, which such an index is there to avoid.
+//! The executor works out the distance of every row that an ordered scan returns, if only to throw it away. It asks about a
+//! row while that row is the scan's latest: so one per scan is enough to spare a second run of the model, and of a row that
+//! the executor drops, because a policy of row security hides it, nothing is left once the scan goes on or ends.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
 
 use super::cache::Key;
-
-/// Rows are looked up right after they are returned; several scans of one statement may take turns.
-const KEPT: usize = 64;
 
 struct Known {
     scan: u64,
@@ -21,8 +16,9 @@ struct Known {
 }
 
 thread_local! {
-    static KNOWN: RefCell<VecDeque<Known>> = const { RefCell::new(VecDeque::new()) };
-    static SCANS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    /// At most one of each scan, the latest last.
+    static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+    static SCANS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// What one scan makes known, until it is dropped.
@@ -37,32 +33,41 @@ impl Distances {
         Distances { scan: SCANS.get(), query: Key::of_vector(query) }
     }
 
-    /// The scan returns this row, the square of whose L2 distance to the query is known.
-    pub fn add(&self, row: Key, squared: f64) {
+    /// The scan returns this row, the square of whose L2 distance to the query is known. That of the row before is not
+    /// known any more.
+    pub fn returned(&self, row: Key, squared: f64) {
         KNOWN.with_borrow_mut(|known| {
-            if known.len() >= KEPT {
-                known.pop_front();
-            }
-            known.push_back(Known { scan: self.scan, row, query: self.query, squared });
+            known.retain(|known| known.scan != self.scan);
+            known.push(Known { scan: self.scan, row, query: self.query, squared });
         });
+    }
+
+    /// The scan goes on, returns a row whose distance it does not know, or ends.
+    pub fn forget(&self) {
+        KNOWN.with_borrow_mut(|known| known.retain(|known| known.scan != self.scan));
     }
 }
 
 impl Drop for Distances {
     fn drop(&mut self) {
-        KNOWN.with_borrow_mut(|known| known.retain(|known| known.scan != self.scan));
+        self.forget();
     }
 }
 
 /// Whether any scan has made anything known.
 pub fn is_empty() -> bool {
-    KNOWN.with_borrow(VecDeque::is_empty)
+    KNOWN.with_borrow(Vec::is_empty)
 }
 
-/// The square of the L2 distance of a row and a query, if a scan that still runs has returned the row.
+/// The square of the L2 distance of a row and a query, if a scan that still runs returned the row last.
 pub fn squared_distance(row: &Key, query: &[f32]) -> Option<f64> {
     let query = Key::of_vector(query);
     KNOWN.with_borrow(|known| {
         known.iter().rev().find(|known| known.row == *row && known.query == query).map(|known| known.squared)
     })
+}
+
+/// Forgets them all.
+pub fn clear() {
+    KNOWN.with_borrow_mut(Vec::clear);
 }

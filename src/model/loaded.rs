@@ -12,16 +12,17 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use leann_embed::{EmbedError, Embedded, Library, LoadOptions, Model, ModelSpec};
+use leann_embed::{EmbedError, Embedded, Library, LoadOptions, MAX_DEPTH, Model, ModelSpec, Store};
 use leann_value::Role;
 use pgrx::prelude::*;
 
 use super::cache::Key;
-use super::{CACHE, COUNTERS, interrupts, shared};
+use super::{CACHE, COUNTERS, Reuse, interrupts, shared};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::interrupts::with_signals_blocked;
-use crate::pg::memory;
+use crate::pg::rights::Asker;
+use crate::pg::{files, memory};
 
 /// A model ready for use. Holding one keeps the session with that very model.
 pub struct Loaded {
@@ -80,15 +81,25 @@ pub fn get(name: &str) -> Result<Rc<Loaded>> {
 }
 
 fn load(model_dir: &Path, name: &str, provider: &str) -> Result<Loaded> {
-    let spec = ModelSpec::find(model_dir, name)?;
-    let options = LoadOptions { execution_provider: provider.to_owned() };
-    memory::share_one_arena();
-    memory::demand();
-    // The library may start threads of its own when it is loaded.
-    let library = with_signals_blocked(|| Library::load(&guc::onnxruntime_library()))?;
-    let model =
-        interrupts::interruptible(1, is_stopped, |job| Model::load_stoppable(library, &spec, &options, job))?;
+    let options = options(provider);
+    let model = interrupts::interruptible(1, is_stopped, |job| {
+        let spec = ModelSpec::find_stoppable(model_dir, name, job.should_stop)?;
+        Model::load_stoppable(library()?, &spec, &options, job)
+    })?;
     Ok(Loaded { model })
+}
+
+pub(super) fn options(provider: &str) -> LoadOptions {
+    LoadOptions {
+        execution_provider: provider.to_owned(),
+        store: Store::in_folder(files::temporary_folder("leann")),
+    }
+}
+
+pub(super) fn library() -> Result<&'static Library, EmbedError> {
+    memory::share_one_arena();
+    // It may start threads of its own when it is loaded.
+    with_signals_blocked(|| Library::load(&guc::onnxruntime_library()))
 }
 
 /// A number that changes when a file in the folder does: from the names, inodes, sizes and times of all of them. `None`
@@ -101,15 +112,15 @@ fn identity(dir: &Path) -> Option<u64> {
             let Ok(data) = std::fs::metadata(entry.path()) else { continue };
             entry.file_name().hash(hasher);
             (data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec()).hash(hasher);
+            (data.ctime(), data.ctime_nsec()).hash(hasher);
             if data.is_dir() && levels > 0 {
                 add(&entry.path(), levels - 1, hasher)?;
             }
         }
         Ok(())
     }
-    // A model's files lie in its folder and one level below (onnx/, 1_Pooling/).
     let mut hasher = DefaultHasher::new();
-    add(dir, 1, &mut hasher).ok()?;
+    add(dir, MAX_DEPTH - 1, &mut hasher).ok()?;
     Some(hasher.finish())
 }
 
@@ -136,16 +147,26 @@ impl Loaded {
     /// Whether the model would cut a text.
     pub fn cuts(&self, role: Role, text: &str) -> Result<bool> {
         // Every token is at least a byte long, and splitting takes time.
-        Ok(text.len() > self.max_tokens() && self.model.cuts(text, role)?)
+        let cuts = || interrupts::interruptible(1, is_stopped, |job| self.model.cuts(text, role, job));
+        Ok(text.len() > self.max_tokens() && cuts()?)
     }
 
-    /// What names this text's embedding.
+    /// What names this text's embedding for whoever asks now.
     pub fn key(&self, role: Role, text: &str) -> Key {
-        Key::new(&self.fingerprint(), role, text)
+        Key::new(Asker::now(), &self.model.exact_fingerprint(), role, text)
     }
 
-    /// Embeds texts, in their order, each of unit length. What the cache has is not computed, nor is a text twice.
-    pub fn embed(&self, role: Role, texts: &[&str]) -> Result<Vec<Rc<[f32]>>> {
+    /// Embeds texts, in their order, each of unit length.
+    pub fn embed(&self, role: Role, texts: &[&str], reuse: Reuse) -> Result<Vec<Rc<[f32]>>> {
+        if reuse == Reuse::Nowhere {
+            let vectors = self.compute(role, texts)?;
+            return Ok(vectors.chunks_exact(self.dim()).map(Rc::from).collect());
+        }
+        self.embed_missing(role, texts, reuse == Reuse::Everywhere)
+    }
+
+    /// What a cache has is not computed, nor is a text twice.
+    fn embed_missing(&self, role: Role, texts: &[&str], share: bool) -> Result<Vec<Rc<[f32]>>> {
         let keys: Vec<Key> = texts.iter().map(|text| self.key(role, text)).collect();
         let mut found: HashMap<Key, Rc<[f32]>> = HashMap::new();
         let mut missing: Vec<(Key, &str)> = Vec::new();
@@ -173,7 +194,9 @@ impl Loaded {
             let misses: Vec<&str> = missing.iter().map(|(_, text)| *text).collect();
             let vectors = self.compute(role, &misses)?;
             for ((key, _), vector) in missing.iter().zip(vectors.chunks_exact(self.dim())) {
-                shared::put(key, vector);
+                if share {
+                    shared::put(key, vector);
+                }
                 found.insert(*key, keep(*key, vector));
             }
         }
@@ -193,6 +216,7 @@ impl Loaded {
             interrupts::interruptible(guc::threads(), is_stopped, |job| self.model.embed(texts, role, job));
         memory::give_back();
         let embedded = result.map_err(Error::from)?;
+        super::statement::embedded(texts.len());
         count(|counters| {
             match role {
                 Role::Query => counters.queries += texts.len() as u64,
@@ -213,7 +237,7 @@ fn keep(key: Key, vector: &[f32]) -> Rc<[f32]> {
     embedding
 }
 
-fn is_stopped<T>(result: &Result<T, EmbedError>) -> bool {
+pub(super) fn is_stopped<T>(result: &Result<T, EmbedError>) -> bool {
     matches!(result, Err(EmbedError::Stopped))
 }
 

@@ -4,12 +4,15 @@
 //! embeddings come from the same model even if the model's folder is replaced meanwhile.
 
 mod cache;
+pub mod guard;
 mod interrupts;
 pub mod known;
 mod listing;
 mod loaded;
+mod reuse;
 mod ring;
 pub mod shared;
+pub mod statement;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -24,6 +27,7 @@ pub use cache::Key;
 pub use leann_value::check_name;
 pub use listing::list;
 pub use loaded::{Loaded, get};
+pub use reuse::Reuse;
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::new(Cache::new());
@@ -58,7 +62,7 @@ pub fn counters() -> Counters {
 
 /// Embeds texts with the model of that name; the result is in their order. Unit-length vectors.
 pub fn embed(model: &str, role: Role, texts: &[&str]) -> Result<Vec<Rc<[f32]>>> {
-    get(model)?.embed(role, texts)
+    get(model)?.embed(role, texts, Reuse::Everywhere)
 }
 
 /// The model of an embedding that names none.
@@ -74,6 +78,12 @@ pub fn cache_statistics() -> (usize, u64, u64) {
 /// Forgets every embedding that this session has kept.
 pub fn clear_cache() {
     CACHE.with_borrow_mut(Cache::clear);
+}
+
+/// Forgets every trace of the texts that this session has embedded and searched.
+pub fn forget() {
+    CACHE.with_borrow_mut(Cache::forget);
+    known::clear();
 }
 
 /// `check_name` as an error for a client.

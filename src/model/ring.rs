@@ -1,11 +1,21 @@
-//! A bounded store of embeddings in one flat piece of memory, oldest out first: what the server-wide cache is made of.
+//! A bounded store of embeddings in one flat piece of memory, longest unused out first: what the server-wide cache is made of.
 //!
 //! Knows nothing of Postgres or of locks. Entries are appended to an arena that is used round and round; a table of
 //! buckets finds them. Positions in the arena count on for ever, so that an entry is alive exactly as long as no more
-//! than the arena's length was appended after it, and a slot that points to a dead one is simply not believed.
+//! than the arena's length was appended after it, and a slot that points to a dead one is simply not believed. One that is
+//! found in the older half of the arena is *aging*: whoever finds it appends it again, so that what is in use does not die.
+//! Thus a look-up changes something once in half a turn of the arena, and mostly needs no more than a shared lock.
 
 /// A 128-bit key.
 pub type Key = [u64; 2];
+
+/// An embedding that was found.
+#[derive(Debug, PartialEq)]
+pub struct Found {
+    pub embedding: Vec<f32>,
+    /// Whether it should be put again to stay.
+    pub aging: bool,
+}
 
 /// The word at the beginning: the position where the next entry goes.
 const HEAD: usize = 0;
@@ -41,18 +51,20 @@ impl<M: AsRef<[u64]>> Ring<M> {
         HEADER + 2 * BUCKET * (key[1] as usize % (self.slots / BUCKET))
     }
 
-    /// The place in the arena of a live position.
-    fn place(&self, slot: &[u64]) -> Option<usize> {
+    /// The place in the arena of a live position, and how many words were appended since.
+    fn place(&self, slot: &[u64]) -> Option<(usize, u64)> {
         let (head, position) = (self.memory.as_ref()[HEAD], slot[1].checked_sub(1)?);
         let length = self.arena().len() as u64;
-        (position < head && head - position <= length).then_some((position % length) as usize)
+        let age = head.checked_sub(position).filter(|age| (1..=length).contains(age))?;
+        Some(((position % length) as usize, age))
     }
 
     /// The embedding kept under a key.
-    pub fn get(&self, key: Key) -> Option<Vec<f32>> {
+    pub fn get(&self, key: Key) -> Option<Found> {
         let bucket = &self.memory.as_ref()[self.bucket(key)..][..2 * BUCKET];
         let slot = bucket.chunks_exact(2).find(|slot| slot[0] == key[0] && slot[1] > 0)?;
-        let entry = self.arena().get(self.place(slot)?..)?;
+        let (place, age) = self.place(slot)?;
+        let entry = self.arena().get(place..)?;
         let (prefix, numbers) = entry.split_at_checked(PREFIX)?;
         let count = usize::try_from(prefix[2]).ok()?;
         let words = numbers.get(..count.div_ceil(2))?;
@@ -60,7 +72,8 @@ impl<M: AsRef<[u64]>> Ring<M> {
             return None;
         }
         let halves = words.iter().flat_map(|word| [*word as u32, (*word >> 32) as u32]);
-        Some(halves.take(count).map(f32::from_bits).collect())
+        let embedding = halves.take(count).map(f32::from_bits).collect();
+        Some(Found { embedding, aging: age > self.arena().len() as u64 / 2 })
     }
 
     /// Bytes that entries can take, and that those alive do take (those to be overwritten next included).
@@ -71,6 +84,14 @@ impl<M: AsRef<[u64]>> Ring<M> {
 }
 
 impl<M: AsRef<[u64]> + AsMut<[u64]>> Ring<M> {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        let slots = self.slots;
+        let memory = self.memory.as_mut();
+        memory[HEAD] = 0;
+        memory[HEADER..HEADER + 2 * slots].fill(0);
+    }
+
     /// Keeps an embedding in place of the oldest ones. One that is larger than the arena is not kept.
     pub fn put(&mut self, key: Key, embedding: &[f32]) {
         let needed = PREFIX + embedding.len().div_ceil(2);
@@ -129,7 +150,7 @@ mod tests {
         for seed in 0..5_000 {
             assert_eq!(ring.get(key(seed)), None);
             ring.put(key(seed), &embedding(seed, 384));
-            assert_eq!(ring.get(key(seed)), Some(embedding(seed, 384)));
+            assert_eq!(ring.get(key(seed)), Some(Found { embedding: embedding(seed, 384), aging: false }));
         }
         let kept = (0..5_000).filter(|seed| ring.get(key(*seed)).is_some()).count();
         assert!(kept <= room && kept * 10 >= room * 9, "{kept} of {room}");
@@ -147,8 +168,47 @@ mod tests {
         for seed in 0..3_000u64 {
             let count = [0, 1, 7, 64, 384, 1023][seed as usize % 6];
             ring.put(key(seed % 50), &embedding(seed, count));
-            assert_eq!(ring.get(key(seed % 50)), Some(embedding(seed, count)));
+            assert_eq!(
+                ring.get(key(seed % 50)).map(|found| found.embedding),
+                Some(embedding(seed, count)),
+                "{count}"
+            );
         }
+    }
+
+    #[test]
+    fn what_is_in_use_does_not_die_of_age() {
+        let mut ring = Ring::over(vec![0u64; 50_000]).unwrap();
+        let (mut missed, mut put_again) = (0, 0);
+        ring.put(key(0), &embedding(0, 384));
+        for seed in 1..5_000 {
+            ring.put(key(seed), &embedding(seed, 384));
+            if seed % 20 == 0 {
+                let found = ring.get(key(0));
+                missed += u32::from(found.is_none());
+                let aging = found.is_none_or(|found| found.aging);
+                put_again += u32::from(aging);
+                if aging {
+                    ring.put(key(0), &embedding(0, 384));
+                }
+            }
+        }
+        // The arena is gone round 20 times. Now and then a bucket fills with younger entries.
+        assert!(missed <= 4, "{missed}");
+        assert!((20..60).contains(&put_again), "{put_again}: about twice in each turn of the arena");
+    }
+
+    #[test]
+    fn what_is_cleared_is_gone_and_the_store_goes_on() {
+        let mut ring = Ring::over(vec![0u64; 20_000]).unwrap();
+        for seed in 0..200 {
+            ring.put(key(seed), &embedding(seed, 64));
+        }
+        ring.clear();
+        assert!((0..200).all(|seed| ring.get(key(seed)).is_none()));
+        assert_eq!(ring.fill().1, 0);
+        ring.put(key(1), &embedding(7, 64));
+        assert_eq!(ring.get(key(1)).map(|found| found.embedding), Some(embedding(7, 64)));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The server-wide cache of embeddings: what one session has embedded, the next one finds. There only when the library is
 //! preloaded.
 //!
-//! A key holds the database and the role beside model and text. So nobody can learn, from how fast an answer comes,
-//! whether another user has embedded a text.
+//! A key holds the database beside who asks, model and text. So nobody can learn, from how fast an answer comes, whether
+//! another user has embedded a text.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use pgrx::pg_sys;
 
 use super::cache;
-use super::ring::{self, Ring};
+use super::ring::{self, Found, Ring};
 use crate::guc;
 use crate::pg::shmem;
 
@@ -56,11 +56,15 @@ pub fn get(key: &cache::Key) -> Option<Vec<f32>> {
         return None;
     }
     let [lookups, hits] = shmem::counters()?;
-    let key = own_key(key);
-    let found = shmem::read(|memory| Ring::over(memory).and_then(|ring| ring.get(key)))?;
+    let own = own_key(key);
+    let found = shmem::read(|memory| Ring::over(memory).and_then(|ring| ring.get(own)))?;
     lookups.fetch_add(1, Relaxed);
     hits.fetch_add(u64::from(found.is_some()), Relaxed);
-    found
+    let Found { embedding, aging } = found?;
+    if aging {
+        put(key, &embedding);
+    }
+    Some(embedding)
 }
 
 /// Keeps an embedding for all sessions of this database and role.
@@ -76,6 +80,15 @@ pub fn put(key: &cache::Key, embedding: &[f32]) {
     });
 }
 
+/// Forgets all embeddings, of every role and database. They may have been made by a model whose files were not sound.
+pub fn clear() {
+    shmem::change(|memory| {
+        if let Some(mut ring) = Ring::over(memory) {
+            ring.clear();
+        }
+    });
+}
+
 /// None if there is no such cache.
 pub fn statistics() -> Option<Statistics> {
     let [lookups, hits] = shmem::counters()?;
@@ -84,12 +97,11 @@ pub fn statistics() -> Option<Statistics> {
 }
 
 fn own_key(key: &cache::Key) -> ring::Key {
-    // SAFETY: plain reads of this backend's database and current user.
-    let (database, user) = unsafe { (pg_sys::MyDatabaseId, pg_sys::GetUserId()) };
+    // SAFETY: a plain read of this backend's database.
+    let database = unsafe { pg_sys::MyDatabaseId };
     let mut hasher = blake3::Hasher::new();
     hasher.update(key.bytes());
     hasher.update(&database.to_u32().to_le_bytes());
-    hasher.update(&user.to_u32().to_le_bytes());
     let mut halves = [[0; 8]; 2];
     hasher.finalize_xof().fill(halves.as_flattened_mut());
     halves.map(u64::from_le_bytes)

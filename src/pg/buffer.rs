@@ -1,7 +1,10 @@
 //! Pages in shared buffers: pinned and locked while the guard lives, the body lent as a byte slice.
 
 use super::relation::Rel;
+use crate::error::Error;
 use pgrx::pg_sys;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use std::cell::RefCell;
 
 /// Bytes of a page before its body: the server's page header.
 pub const HEADER_BYTES: usize = 24;
@@ -15,26 +18,96 @@ pub enum Access {
     Exclusive,
 }
 
+/// Which buffers a pass over a whole index may use, so that it does not push everything else out of the shared ones.
+pub struct Strategy {
+    raw: pg_sys::BufferAccessStrategy,
+    own: bool,
+}
+
+impl Strategy {
+    /// Any buffer: for reads of single pages.
+    pub const NONE: Strategy = Strategy { raw: std::ptr::null_mut(), own: false };
+
+    /// The ring of buffers for reading much once.
+    pub fn bulk_read() -> Strategy {
+        // SAFETY: allocates in the current context; freed on drop, or with the context after an error.
+        let raw = unsafe { pg_sys::GetAccessStrategy(pg_sys::BufferAccessStrategyType::BAS_BULKREAD) };
+        Strategy { raw, own: true }
+    }
+
+    /// That of somebody else.
+    ///
+    /// # Safety
+    /// `raw` is null or lives as long as the result.
+    pub unsafe fn borrowed(raw: pg_sys::BufferAccessStrategy) -> Strategy {
+        Strategy { raw, own: false }
+    }
+}
+
+impl Drop for Strategy {
+    fn drop(&mut self) {
+        if self.own && !std::thread::panicking() {
+            // SAFETY: made in `bulk_read`, freed once.
+            unsafe { pg_sys::FreeAccessStrategy(self.raw) };
+        }
+    }
+}
+
+thread_local! {
+    /// The pages that this backend holds locked: at most four. The server's buffer locks know neither owner nor deadlock, so
+    /// whoever locks a page a second time waits for itself, for good and out of reach of any signal.
+    static HELD: RefCell<Vec<(pg_sys::Oid, u32)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Raises an error if this backend holds the page already: only a page that names the wrong block leads there.
+fn must_not_be_held(rel: Rel, block: u32) {
+    if HELD.with_borrow(|held| held.contains(&(rel.oid(), block))) {
+        let name = rel.name();
+        Error::new(
+            PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED,
+            format!(
+                "index \"{name}\" is damaged at block {block}: another page's reference leads back to it"
+            ),
+        )
+        .hint(format!("The table is not affected. Rebuild the index: REINDEX INDEX {name};"))
+        .raise()
+    }
+}
+
 /// A page that is pinned and locked until the guard is dropped.
 pub struct PageGuard {
     buffer: pg_sys::Buffer,
+    rel: pg_sys::Oid,
     block: u32,
     access: Access,
 }
 
 impl PageGuard {
+    /// A page whose buffer was just locked.
+    fn locked(rel: Rel, buffer: pg_sys::Buffer, block: u32, access: Access) -> PageGuard {
+        HELD.with_borrow_mut(|held| held.push((rel.oid(), block)));
+        PageGuard { buffer, rel: rel.oid(), block, access }
+    }
+
     /// Reads and locks a block of the main fork. `block` must be below the relation's length; one beyond it is an
     /// error of the server, reported as corruption by it. Callers check block numbers that come from pages first.
+    /// A page that this backend holds already is an error.
     pub fn read(rel: Rel, block: u32, access: Access) -> PageGuard {
+        PageGuard::read_by(&Strategy::NONE, rel, block, access)
+    }
+
+    /// The same, in one of the buffers that the strategy allows.
+    pub fn read_by(strategy: &Strategy, rel: Rel, block: u32, access: Access) -> PageGuard {
         assert!(block != pg_sys::InvalidBlockNumber, "the invalid block number would extend the relation");
-        // SAFETY: the relation is open; RBM_NORMAL with no strategy is a plain read.
+        must_not_be_held(rel, block);
+        // SAFETY: the relation is open, and the strategy null or live; RBM_NORMAL is a plain read.
         let buffer = unsafe {
             pg_sys::ReadBufferExtended(
                 rel.raw(),
                 pg_sys::ForkNumber::MAIN_FORKNUM,
                 block,
                 pg_sys::ReadBufferMode::RBM_NORMAL,
-                std::ptr::null_mut(),
+                strategy.raw,
             )
         };
         let mode = match access {
@@ -43,7 +116,7 @@ impl PageGuard {
         };
         // SAFETY: the buffer is pinned by the read above.
         unsafe { pg_sys::LockBuffer(buffer, mode as i32) };
-        PageGuard { buffer, block, access }
+        PageGuard::locked(rel, buffer, block, access)
     }
 
     /// Reads a block and locks it exclusively if nobody else holds it. For pages that the free space map names, which
@@ -60,7 +133,7 @@ impl PageGuard {
                 std::ptr::null_mut(),
             );
             if pg_sys::ConditionalLockBuffer(buffer) {
-                Some(PageGuard { buffer, block, access: Access::Exclusive })
+                Some(PageGuard::locked(rel, buffer, block, Access::Exclusive))
             } else {
                 pg_sys::ReleaseBuffer(buffer);
                 None
@@ -84,7 +157,7 @@ impl PageGuard {
             pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
             pg_sys::UnlockRelationForExtension(rel.raw(), pg_sys::ExclusiveLock as i32);
             let block = pg_sys::BufferGetBlockNumber(buffer);
-            PageGuard { buffer, block, access: Access::Exclusive }
+            PageGuard::locked(rel, buffer, block, Access::Exclusive)
         }
     }
 
@@ -105,6 +178,18 @@ impl PageGuard {
             let page = pg_sys::BufferGetPage(self.buffer) as *const u8;
             std::slice::from_raw_parts(page.add(HEADER_BYTES), BODY_BYTES)
         }
+    }
+
+    /// Raises "snapshot too old" if the snapshot is, and the page has changed since it was taken: what the page no longer
+    /// holds may be what the snapshot would see. (The setting `old_snapshot_threshold` went with Postgres 17.)
+    pub fn must_serve(&self, rel: Rel, snapshot: pg_sys::Snapshot) {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        // SAFETY: the buffer is pinned and locked; the snapshot is null or live.
+        unsafe {
+            pg_sys::TestForOldSnapshot(snapshot, rel.raw(), pg_sys::BufferGetPage(self.buffer));
+        }
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        let _ = (rel, snapshot);
     }
 
     /// Writes a whole body without WAL and marks the buffer dirty: for builds, which log all their pages at the end.
@@ -134,6 +219,11 @@ impl PageGuard {
 
 impl Drop for PageGuard {
     fn drop(&mut self) {
+        HELD.with_borrow_mut(|held| {
+            if let Some(at) = held.iter().rposition(|page| *page == (self.rel, self.block)) {
+                held.swap_remove(at);
+            }
+        });
         if !std::thread::panicking() {
             // SAFETY: pinned and locked by this guard, released once. (While unwinding, see `pg`'s module text.)
             unsafe { pg_sys::UnlockReleaseBuffer(self.buffer) };

@@ -1,8 +1,9 @@
 //! What an index's definition says about its model: the constant second argument of `embedding_of`, if there is one.
 
+use super::encoding;
+use super::function::{self, Own};
 use super::relation::Rel;
 use pgrx::{FromDatum, PgList, pg_sys};
-use std::ffi::CStr;
 
 /// What an index is defined on.
 pub enum Definition {
@@ -47,24 +48,27 @@ unsafe extern "C-unwind" fn find_model(node: *mut pg_sys::Node, found: *mut std:
     }
 }
 
+/// The model that a call names, if it is one of `embedding_of(text, text)` with a constant model. The datum of a constant
+/// is read only where its type says what it is: the definition of an index is anybody's to write.
+///
 /// # Safety
 /// `call` is a live FuncExpr.
 unsafe fn constant_model(call: *mut pg_sys::FuncExpr) -> Option<String> {
-    // SAFETY: by the caller's promise; the function's name is a palloc'd C string or NULL.
+    // SAFETY: by the caller's promise; each cast follows a check of the tag, and the datum's reading one of its type.
     unsafe {
         let arguments = PgList::<pg_sys::Node>::from_pg((*call).args);
-        if arguments.len() != 2 {
-            return None;
-        }
-        let name = pg_sys::get_func_name((*call).funcid);
-        if name.is_null() || CStr::from_ptr(name) != c"embedding_of" {
-            return None;
-        }
-        let model = arguments.get_ptr(1)?;
+        let model = if arguments.len() == 2 { arguments.get_ptr(1)? } else { return None };
         if (*model).type_ != pg_sys::NodeTag::T_Const {
             return None;
         }
-        let model = model as *mut pg_sys::Const;
-        String::from_datum((*model).constvalue, (*model).constisnull)
+        let model = &*(model as *mut pg_sys::Const);
+        if model.consttype != pg_sys::TEXTOID
+            || model.constisnull
+            || !function::is((*call).funcid, Own::EmbeddingOfModel)
+        {
+            return None;
+        }
+        let name = <&[u8]>::from_datum(model.constvalue, false)?;
+        Some(encoding::utf8(name).into_owned())
     }
 }

@@ -3,12 +3,14 @@
 use super::relation::Rel;
 use pgrx::pg_sys;
 
-/// Held by a split or the freeing of pages. Taken before any buffer lock.
+/// Held by whatever changes more than one page: splits, moves, the freeing of pages. Taken before any buffer lock.
 pub struct StructureLock(Rel);
 
 impl StructureLock {
     pub fn acquire(rel: Rel) -> StructureLock {
-        // SAFETY: the relation is open; a heavyweight lock, so waiting is interruptible and deadlocks are detected.
+        // SAFETY: the relation is open; a heavyweight lock, so waiting is interruptible. (Up to Postgres 16 the deadlock
+        // detector passes page locks over. There is nothing to detect: a holder takes no other lock that anybody waits for
+        // while holding it but buffer locks, and those have no part in a cycle, see am/README.md.)
         unsafe { pg_sys::LockPage(rel.raw(), 0, pg_sys::ExclusiveLock as i32) };
         StructureLock(rel)
     }
@@ -42,15 +44,22 @@ pub fn vacuum_free_space_map(rel: Rel) {
     unsafe { pg_sys::IndexFreeSpaceMapVacuum(rel.raw()) };
 }
 
-/// The transaction id that a page freed now is stamped with.
-pub fn next_transaction_id() -> u64 {
-    // SAFETY: reads shared memory under its own lock.
-    unsafe { pg_sys::ReadNextFullTransactionId() }.value
-}
-
-/// Whether no snapshot can be older than the stamp: none of this table's database, or, without a table, none at all.
-pub fn no_snapshot_before(table: Option<Rel>, stamp: u64) -> bool {
-    let table = table.map_or(std::ptr::null_mut(), Rel::raw);
-    // SAFETY: the relation is open, or null, which stands for a shared one.
-    unsafe { pg_sys::GlobalVisCheckRemovableFullXid(table, pg_sys::FullTransactionId { value: stamp }) }
+/// Whether another session holds a lock on the table under which indexes are built and tables vacuumed.
+pub fn is_being_maintained(table: Rel) -> bool {
+    // SAFETY: the relation is open; the tag is filled in as the server's SET_LOCKTAG_RELATION does. The list is the server's,
+    // in the current context.
+    unsafe {
+        let id = (*table.raw()).rd_lockInfo.lockRelId;
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: id.dbId.to_u32(),
+            locktag_field2: id.relId.to_u32(),
+            locktag_field3: 0,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        let mut count = 0;
+        pg_sys::GetLockConflicts(&tag, pg_sys::ShareUpdateExclusiveLock as i32, &mut count);
+        count > 0
+    }
 }

@@ -9,17 +9,27 @@
 
 pub mod buffer;
 pub mod context;
+pub mod deparse;
+pub mod encoding;
 pub mod expression;
+pub mod extension;
+pub mod files;
+pub mod function;
 pub mod interrupts;
 pub mod lock;
 pub mod memory;
+pub mod only_index;
 pub mod progress;
 pub mod relation;
+pub mod rights;
 pub mod rows;
+pub mod settings;
 pub mod shmem;
+pub mod spi;
 pub mod spill;
+pub mod statistics;
 pub mod wal;
 
-pub use buffer::{Access, PageGuard};
+pub use buffer::{Access, PageGuard, Strategy};
 pub use relation::Rel;
 pub use wal::WalRecord;

@@ -1,5 +1,6 @@
 //! A handle on an open relation that somebody else opened and keeps open, and one that opens and closes by itself.
 
+use super::encoding;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -31,7 +32,14 @@ impl Rel {
     /// The relation's name, without its schema, as error messages want it.
     pub fn name(self) -> String {
         // SAFETY: an open relation has its pg_class row, whose name is NUL-terminated.
-        unsafe { CStr::from_ptr((*(*self.0).rd_rel).relname.data.as_ptr()) }.to_string_lossy().into_owned()
+        let name = unsafe { CStr::from_ptr((*(*self.0).rd_rel).relname.data.as_ptr()) };
+        encoding::utf8_lossy(name.to_bytes()).into_owned()
+    }
+
+    /// The table that an index is on.
+    pub fn table_oid(self) -> pg_sys::Oid {
+        // SAFETY: an open index has its pg_index row.
+        unsafe { (*(*self.0).rd_index).indrelid }
     }
 
     /// Number of blocks of the main fork at this moment.
@@ -74,7 +82,7 @@ impl Rel {
         number.into()
     }
 
-    /// The owner of the relation, as whom its index expression is evaluated.
+    /// The owner of the relation.
     pub fn owner(self) -> pg_sys::Oid {
         // SAFETY: an open relation has its pg_class row.
         unsafe { (*(*self.0).rd_rel).relowner }
@@ -111,6 +119,12 @@ unsafe fn first_storage_in_transaction(rel: pg_sys::Relation) -> bool {
 #[cfg(not(feature = "pg15"))]
 unsafe fn first_storage_in_transaction(rel: pg_sys::Relation) -> bool {
     unsafe { (*rel).rd_firstRelfilelocatorSubid != NO_SUBTRANSACTION }
+}
+
+/// Whether no relation has this oid: it may have been dropped since it was looked up.
+pub fn is_gone(oid: pg_sys::Oid) -> bool {
+    // SAFETY: takes any oid.
+    unsafe { pg_sys::get_rel_relkind(oid) == 0 }
 }
 
 /// # Safety

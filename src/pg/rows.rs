@@ -1,9 +1,18 @@
 //! Reading table rows by heap pointer with a scan's snapshot, and evaluating the index expression on them.
+//!
+//! The expression is evaluated as the current user, never with the rights of anybody else: as the executor will evaluate
+//! the same expression for the rows that the scan returns. Where the user may not see every row, the rows that a policy
+//! or a view will hide from him pass through the expression too. What it calls unqualified must then not be found by his
+//! search_path, or he could put a function there that is handed the hidden text.
 
 use super::relation::Rel;
+use super::settings::LocalSettings;
+use crate::error::Error;
 use crate::sql::embedding::Embedding;
 use leann_page::HeapPointer;
-use pgrx::{FromDatum, pg_sys};
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{FromDatum, PgTryBuilder, pg_sys};
 
 /// Reads rows of an index's table. Must be closed (`close`); after an error the server's abort releases what it holds.
 pub struct RowReader {
@@ -16,6 +25,9 @@ pub struct RowReader {
     /// Blocks of the table when last looked at.
     blocks: u32,
     snapshot: pg_sys::Snapshot,
+    index: Rel,
+    /// Whether the user may not see every row.
+    isolated: bool,
 }
 
 impl RowReader {
@@ -24,14 +36,24 @@ impl RowReader {
     ///
     /// # Safety
     /// `snapshot` is registered or active, and stays so until `close`; both relations stay open as long.
-    pub unsafe fn open(table: Rel, index: Rel, snapshot: pg_sys::Snapshot) -> Option<RowReader> {
+    pub unsafe fn open(
+        table: Rel,
+        index: Rel,
+        snapshot: pg_sys::Snapshot,
+        isolated: bool,
+    ) -> Option<RowReader> {
         // SAFETY: by the caller's promise the snapshot is live.
         let kind = unsafe { (*snapshot).snapshot_type };
         if kind != pg_sys::SnapshotType::SNAPSHOT_MVCC {
             return None;
         }
+        let _path = isolated.then(LocalSettings::system_search_path);
         // SAFETY: plain server calls on open relations; everything is allocated in the current context.
         unsafe {
+            let info = pg_sys::BuildIndexInfo(index.raw());
+            if isolated {
+                (*info).ii_Expressions = stored_expressions(index);
+            }
             let estate = pg_sys::CreateExecutorState();
             let econtext = pg_sys::MakePerTupleExprContext(estate);
             let slot = pg_sys::table_slot_create(table.raw(), std::ptr::null_mut());
@@ -41,12 +63,24 @@ impl RowReader {
                 slot,
                 estate,
                 econtext,
-                info: pg_sys::BuildIndexInfo(index.raw()),
+                info,
                 table,
                 blocks: 0,
                 snapshot,
+                index,
+                isolated,
             })
         }
+    }
+
+    /// Whether it was opened for a user who may not see every row.
+    pub fn is_isolated(&self) -> bool {
+        self.isolated
+    }
+
+    /// What must be alive while rows are read. Made once for many rows.
+    pub fn surroundings(&self) -> Option<LocalSettings> {
+        self.isolated.then(LocalSettings::system_search_path)
     }
 
     /// Whether a row can be at `pointer` at all. Reading one beyond the end of the table would be an error of the storage
@@ -101,10 +135,24 @@ impl RowReader {
         }
     }
 
-    /// Evaluates the index expression on the row in the slot, as the table's owner and in a security-restricted
-    /// operation: the expression may call functions that the owner of the table wrote.
+    /// Evaluates the index expression on the row in the slot.
     fn evaluate(&mut self) -> Option<Embedding> {
-        let _owner = AsOwner::of(self.table);
+        if !self.isolated {
+            return self.form();
+        }
+        let index = self.index;
+        let reader = std::panic::AssertUnwindSafe(&mut *self);
+        PgTryBuilder::new(move || {
+            let reader = reader;
+            reader.0.form()
+        })
+        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION, |error| not_found(index, error))
+        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, |error| not_found(index, error))
+        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, |error| not_found(index, error))
+        .execute()
+    }
+
+    fn form(&mut self) -> Option<Embedding> {
         let mut values = [pg_sys::Datum::from(0usize); 1];
         let mut nulls = [true; 1];
         // SAFETY: an index of this access method has one key column, so one value is written. Evaluation happens in
@@ -144,31 +192,44 @@ impl RowReader {
     }
 }
 
-/// The user id switched to a table's owner until dropped, under SECURITY_RESTRICTED_OPERATION.
-pub struct AsOwner {
-    user: pg_sys::Oid,
-    context: i32,
-}
-
-impl AsOwner {
-    pub fn of(table: Rel) -> AsOwner {
-        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-        // SAFETY: reads and writes this backend's user id; the former values are put back on drop, or by transaction
-        // abort after an error.
-        unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-            pg_sys::SetUserIdAndSecContext(
-                table.owner(),
-                context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32,
-            );
+/// The index's expressions as pg_index has them. Those that the server keeps for an open index have bodies of SQL functions
+/// put in place of their calls, under the search_path of whoever came first.
+///
+/// # Safety
+/// `index` is an open index on an expression, or on a column (then there are none).
+unsafe fn stored_expressions(index: Rel) -> *mut pg_sys::List {
+    // SAFETY: by the caller's promise; the text is a node tree that the server wrote, and the list is a copy in the
+    // current context.
+    unsafe {
+        let tuple = (*index.raw()).rd_indextuple;
+        let mut null = false;
+        let expressions = pg_sys::SysCacheGetAttr(
+            pg_sys::SysCacheIdentifier::INDEXRELID as i32,
+            tuple,
+            pg_sys::Anum_pg_index_indexprs as i16,
+            &mut null,
+        );
+        if null {
+            return std::ptr::null_mut();
         }
-        AsOwner { user, context }
+        let text = pg_sys::text_to_cstring(pg_sys::pg_detoast_datum(expressions.cast_mut_ptr()).cast());
+        let list = pg_sys::stringToNode(text);
+        pg_sys::fix_opfuncids(list.cast());
+        list.cast()
     }
 }
 
-impl Drop for AsOwner {
-    fn drop(&mut self) {
-        // SAFETY: puts back what `of` found; also right while unwinding.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
-    }
+/// An expression that finds what it calls by the user's search_path only.
+fn not_found(index: Rel, error: CaughtError) -> ! {
+    let (CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) = &error else {
+        error.rethrow()
+    };
+    Error::new(report.sql_error_code(), report.message().to_owned())
+        .detail(format!(
+            "The expression of index \"{}\" is evaluated with search_path = pg_catalog, pg_temp where the user may not \
+             see every row of the table.",
+            index.name()
+        ))
+        .hint("Qualify what the functions in the expression call, or give them a SET search_path.")
+        .raise()
 }

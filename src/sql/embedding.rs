@@ -1,4 +1,4 @@
-//! The type `embedding` in SQL. What a value is, its literals and its bytes are in crates/value.
+//! The type `leann.embedding` in SQL. What a value is, its literals and its bytes are in crates/value.
 //!
 //! No function of the type itself calls a model. `embedding_of(body)` in a table of a million rows costs a million
 //! copies of text; what needs the vectors (the distance operators, the cast to `real[]`, an index) computes them, many
@@ -16,11 +16,12 @@ use pgrx::datum::{Datum, FromDatum, IntoDatum};
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::prelude::*;
 
-use super::{Reals, Text};
+use super::{Numbers, Text};
 use crate::error::{Error, OrRaise, Result};
 use crate::model;
+use crate::model::guard::{self, Work};
 
-/// A value of the SQL type `embedding`, as the functions of this extension take and return it.
+/// A value of the SQL type `leann.embedding`, as the functions of this extension take and return it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding(pub Value);
 
@@ -59,6 +60,12 @@ impl Embedding {
     pub fn parse(literal: &str) -> Result<Embedding> {
         let code = PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION;
         Value::parse(literal).map_err(|fault| refused(code, fault)).map(Embedding::in_this_database)
+    }
+
+    /// What a text means as the right operand of a distance, to a model of `dim` dimensions.
+    pub fn operand(text: &str, dim: usize) -> Result<Embedding> {
+        let code = PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION;
+        Value::operand(text, dim).map_err(|fault| refused(code, fault)).map(Embedding)
     }
 
     /// A vector of any length but zero, scaled to unit length. The error says what is wrong with the numbers.
@@ -125,7 +132,7 @@ impl IntoDatum for Embedding {
     }
 
     fn type_oid() -> pg_sys::Oid {
-        pgrx::wrappers::regtypein("public.embedding")
+        crate::pg::extension::type_named(c"embedding").or_raise()
     }
 }
 
@@ -185,14 +192,21 @@ fn embedding_send(value: &[u8]) -> Vec<u8> {
     value.to_vec()
 }
 
+/// Whether ANALYZE is to look at a column or an expression of this type: no. It would copy the texts of thousands of rows
+/// into memory and the most common ones into the catalog, and no plan would be better for it.
+#[pg_extern(sql = false)]
+fn embedding_typanalyze(_statistics: pgrx::datum::Internal) -> bool {
+    false
+}
+
 /// The cast to `real[]`, which computes the vector.
 #[pg_extern(sql = false)]
 fn embedding_to_reals(value: Embedding) -> Vec<f32> {
-    value.vector(&model::default_name()).or_raise().to_vec()
+    guard::outside_index(Work::Cast, || value.vector(&model::default_name())).or_raise().to_vec()
 }
 
 #[pg_extern(sql = false)]
-fn embedding_from_reals(numbers: Reals) -> Embedding {
+fn embedding_from_numbers(numbers: Numbers) -> Embedding {
     Embedding::dense(numbers.0).map_err(Error::invalid).or_raise()
 }
 

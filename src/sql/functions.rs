@@ -8,8 +8,9 @@ use super::embedding::Embedding;
 use crate::error::{Error, OrRaise, Result};
 use crate::guc;
 use crate::model;
+use crate::pg::rights;
 
-/// Texts that `leann.embed(text[])` embeds together: enough to keep all threads at work, few enough that a LIMIT or a
+/// Texts that `leann.embed_all` embeds together: enough to keep all threads at work, few enough that a LIMIT or a
 /// cancelled query wastes little.
 const EMBED_CHUNK: usize = 256;
 
@@ -34,9 +35,9 @@ fn leann_embed_text(text: Option<Text>, model: Option<Text>, role: Option<Text>)
     Some(embeddings.or_raise()[0].to_vec())
 }
 
-/// `leann.embed(text[], model, role)`: a row for each element, in their order; NULL for a NULL.
+/// `leann.embed_all(texts, model, role)`: a row for each element, in their order; NULL for a NULL.
 #[pg_extern(sql = false)]
-fn leann_embed_array(
+fn leann_embed_all(
     texts: Option<Array<'_, &[u8]>>,
     model: Option<Text>,
     role: Option<Text>,
@@ -90,29 +91,29 @@ fn parse_role(role: Option<Text>) -> Result<Role> {
 fn leann_list_models() -> TableIterator<
     'static,
     (
-        name!(name, String),
+        name!(name, Text),
         name!(dimensions, Option<i32>),
         name!(max_tokens, Option<i32>),
         name!(pooling, Option<&'static str>),
         name!(normalised, Option<bool>),
-        name!(query_prompt, Option<String>),
-        name!(passage_prompt, Option<String>),
+        name!(query_prompt, Option<Text>),
+        name!(passage_prompt, Option<Text>),
         name!(fingerprint, Option<String>),
-        name!(error, Option<String>),
+        name!(error, Option<Text>),
     ),
 > {
     let as_i32 = |number: Option<usize>| number.map(|number| i32::try_from(number).unwrap_or(i32::MAX));
     TableIterator::new(model::list().or_raise().into_iter().map(move |model| {
         (
-            model.name,
+            Text::listed(model.name),
             as_i32(model.dimensions),
             as_i32(model.max_tokens),
             model.pooling,
             model.normalised,
-            model.query_prompt,
-            model.passage_prompt,
+            model.query_prompt.map(Text::listed),
+            model.passage_prompt.map(Text::listed),
             model.fingerprint.map(hex),
-            model.error,
+            model.error.map(Text::listed),
         )
     }))
 }
@@ -121,13 +122,18 @@ fn hex(bytes: [u8; 32]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `leann.clear_cache()`.
+/// `leann.clear_cache()`: the session's, and for a superuser the server's.
 #[pg_extern(sql = false)]
 fn leann_clear_cache() {
     model::clear_cache();
+    // SAFETY: reads the catalogs.
+    if unsafe { pg_sys::superuser() } {
+        model::shared::clear();
+    }
 }
 
-/// What is behind the view `leann.cache`: the session's cache and, where the library is preloaded, the server's.
+/// What is behind the view `leann.cache`: the session's cache and, where the library is preloaded, the server's. What all
+/// users together have embedded is for those who may read all statistics.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn leann_caches() -> TableIterator<
@@ -135,14 +141,19 @@ fn leann_caches() -> TableIterator<
     (
         name!(scope, &'static str),
         name!(limit_bytes, i64),
-        name!(bytes, i64),
-        name!(lookups, i64),
-        name!(hits, i64),
+        name!(bytes, Option<i64>),
+        name!(lookups, Option<i64>),
+        name!(hits, Option<i64>),
     ),
 > {
     let (bytes, lookups, hits) = model::cache_statistics();
-    let session = ("session", guc::cache_bytes() as i64, bytes as i64, lookups as i64, hits as i64);
-    let server = model::shared::statistics()
-        .map(|all| ("server", all.limit_bytes as i64, all.bytes as i64, all.lookups as i64, all.hits as i64));
+    let session =
+        ("session", guc::cache_bytes() as i64, Some(bytes as i64), Some(lookups as i64), Some(hits as i64));
+    let all = rights::reads_all_statistics();
+    let server = model::shared::statistics().map(|server| {
+        let for_some = |number: u64| all.then_some(number as i64);
+        let limit = server.limit_bytes as i64;
+        ("server", limit, for_some(server.bytes as u64), for_some(server.lookups), for_some(server.hits))
+    });
     TableIterator::new(std::iter::once(session).chain(server))
 }

@@ -12,8 +12,9 @@ use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::prelude::*;
 
 use super::embedding::Embedding;
-use super::{Reals, Text};
+use super::{Numbers, Text};
 use crate::error::{Error, OrRaise, Result};
+use crate::model::guard::{self, Work};
 use crate::model::{self, known};
 use leann_value::{Role, Value};
 
@@ -72,43 +73,73 @@ pub fn require_same_dimensions(a: usize, b: usize) -> Result<()> {
     .hint("Only embeddings of the same model can be compared."))
 }
 
-/// The right operand of a distance operator, from its datum and type, as an order-by scan key holds them: text by the
-/// rule for literals, `real[]` as a vector scaled to unit length. `InvalidOid` stands for `embedding`.
+/// The right operand of a distance operator, from its datum and the type that the operator declares, as an order-by scan
+/// key holds them. `embedding` is the type of the left operand, `dim` the dimensions of the model.
 ///
 /// # Safety
 /// The datum must be a non-null value of that type.
-pub unsafe fn query_from_datum(datum: pg_sys::Datum, type_oid: pg_sys::Oid) -> Result<Embedding> {
-    match type_oid {
-        pg_sys::TEXTOID | pg_sys::VARCHAROID => {
-            // SAFETY: the type says so.
-            let text = unsafe { Text::from_datum(datum, false) }.expect("the operand is not null");
-            Embedding::parse(&text.0)
-        }
-        pg_sys::FLOAT4ARRAYOID => {
-            // SAFETY: the type says so.
-            Embedding::dense(unsafe { super::reals(datum) }?).map_err(Error::invalid)
-        }
-        _ => {
-            // SAFETY: the operator class has operators for these two types and `embedding` only.
-            Ok(unsafe { Embedding::from_datum(datum, false) }.expect("the operand is not null"))
+pub unsafe fn query_from_datum(
+    datum: pg_sys::Datum,
+    type_oid: pg_sys::Oid,
+    embedding: pg_sys::Oid,
+    dim: usize,
+) -> Result<Embedding> {
+    const NOT_NULL: &str = "the operand is not null";
+    // SAFETY: each datum is read as what its type says.
+    unsafe {
+        match type_oid {
+            pg_sys::TEXTOID => Embedding::operand(&Text::from_datum(datum, false).expect(NOT_NULL).0, dim),
+            other if super::NUMBER_ARRAYS.contains(&other) => {
+                Embedding::dense(super::numbers(datum)?).map_err(Error::invalid)
+            }
+            // The type itself, or leann.query, a domain over it.
+            other if pg_sys::getBaseType(other) == embedding => {
+                Ok(Embedding::from_datum(datum, false).expect(NOT_NULL))
+            }
+            other => Err(Error::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("a distance has no right operand of type {}", other.to_u32()),
+            )),
         }
     }
 }
 
-/// The model of two operands: the one that either names, else the default.
+/// The model of two operands: that of the left one, which is a row's. The right one cannot choose another, whatever it
+/// is; an index has one model, and so have its distances without it.
 fn common_model<'a>(a: &'a Embedding, b: &'a Embedding) -> Result<Cow<'a, str>> {
-    match (a.model(), b.model()) {
-        (Some(a), Some(b)) if a != b => Err(Error::new(
+    let model = match (a.model(), &a.0) {
+        (Some(model), _) => Cow::Borrowed(model),
+        // A vector on the left is of any model of its dimensions.
+        (None, Value::Dense(_)) => b.model().map_or_else(|| model::default_name().into(), Cow::Borrowed),
+        (None, Value::Deferred { .. }) => Cow::Owned(model::default_name()),
+    };
+    match b.model() {
+        Some(other) if other != model => Err(Error::new(
             PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-            format!("embeddings of different models cannot be compared: \"{a}\" and \"{b}\""),
-        )),
-        (Some(model), _) | (None, Some(model)) => Ok(Cow::Borrowed(model)),
-        (None, None) => Ok(Cow::Owned(model::default_name())),
+            format!("embeddings of different models cannot be compared: \"{model}\" and \"{other}\""),
+        )
+        .hint("Name the same model on both sides.")),
+        _ => Ok(model),
+    }
+}
+
+/// The dimensions that the right operand of a distance must have.
+fn dimensions(a: &Embedding) -> Result<usize> {
+    match &a.0 {
+        Value::Dense(vector) => Ok(vector.len()),
+        Value::Deferred { model, .. } => {
+            let model = model.as_deref().map_or_else(|| model::default_name().into(), Cow::Borrowed);
+            Ok(model::get(&model)?.dim())
+        }
     }
 }
 
 /// The distance of any two values.
 fn distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
+    guard::outside_index(Work::Distance, || computed_distance(strategy, a, b))
+}
+
+fn computed_distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
     let model = common_model(a, b)?;
     if let Some(squared) = known_distance(&model, a, b)? {
         return Ok(strategy.distance(squared));
@@ -132,10 +163,13 @@ fn known_distance(model: &str, a: &Embedding, b: &Embedding) -> Result<Option<f6
 }
 
 fn distance_to_text(strategy: Strategy, a: &Embedding, text: &Text) -> f64 {
-    Embedding::parse(&text.0).and_then(|b| distance(strategy, a, &b)).or_raise()
+    dimensions(a)
+        .and_then(|dim| Embedding::operand(&text.0, dim))
+        .and_then(|b| distance(strategy, a, &b))
+        .or_raise()
 }
 
-fn distance_to_reals(strategy: Strategy, a: &Embedding, numbers: Reals) -> f64 {
+fn distance_to_numbers(strategy: Strategy, a: &Embedding, numbers: Numbers) -> f64 {
     Embedding::dense(numbers.0).map_err(Error::invalid).and_then(|b| distance(strategy, a, &b)).or_raise()
 }
 
@@ -150,8 +184,8 @@ fn embedding_l2_text(a: Embedding, b: Text) -> f64 {
 }
 
 #[pg_extern(sql = false)]
-fn embedding_l2_reals(a: Embedding, b: Reals) -> f64 {
-    distance_to_reals(Strategy::L2, &a, b)
+fn embedding_l2_numbers(a: Embedding, b: Numbers) -> f64 {
+    distance_to_numbers(Strategy::L2, &a, b)
 }
 
 #[pg_extern(sql = false)]
@@ -165,8 +199,8 @@ fn embedding_cosine_text(a: Embedding, b: Text) -> f64 {
 }
 
 #[pg_extern(sql = false)]
-fn embedding_cosine_reals(a: Embedding, b: Reals) -> f64 {
-    distance_to_reals(Strategy::Cosine, &a, b)
+fn embedding_cosine_numbers(a: Embedding, b: Numbers) -> f64 {
+    distance_to_numbers(Strategy::Cosine, &a, b)
 }
 
 #[pg_extern(sql = false)]
@@ -180,6 +214,6 @@ fn embedding_negative_inner_product_text(a: Embedding, b: Text) -> f64 {
 }
 
 #[pg_extern(sql = false)]
-fn embedding_negative_inner_product_reals(a: Embedding, b: Reals) -> f64 {
-    distance_to_reals(Strategy::NegativeInnerProduct, &a, b)
+fn embedding_negative_inner_product_numbers(a: Embedding, b: Numbers) -> f64 {
+    distance_to_numbers(Strategy::NegativeInnerProduct, &a, b)
 }

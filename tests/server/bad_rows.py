@@ -57,6 +57,12 @@ def not_a_number():
         check("an insert says which text it was", 'a row whose text begins "two zebra"' in error, error)
         session.run("INSERT INTO docs VALUES (1001, 'house'), (1003, 'garden')")
         check("without it the others go in", not faults(session))
+        # A row that comes into a partial index by an UPDATE of another column, by one who may not read its text.
+        session.run("CREATE ROLE editor; CREATE TABLE notes (id int, shown bool, body text); INSERT INTO notes VALUES (1, false, 'two zebra');"
+                    "CREATE INDEX ON notes USING leann (embedding_of(body)) WHERE shown;"
+                    "GRANT SELECT (id), UPDATE (shown) ON notes TO editor; SET ROLE editor")
+        error = error_of(cluster, session, "UPDATE notes SET shown = true WHERE id = 1")
+        check("to one who may not read the text it is not quoted", "inserting a row into index" in error and "zebra" not in error, error)
 
 
 def invalid_bytes():

@@ -60,7 +60,7 @@ def memory():
         with cluster.session() as session:
             # Vectors of two pieces of one long list of random numbers. What they mean does not matter, how many they are does.
             half = DIMENSIONS // 2
-            session.run("SELECT setseed(0.5); CREATE TABLE docs (id int, embedding embedding);"
+            session.run("SELECT setseed(0.5); CREATE TABLE docs (id int, embedding leann.embedding);"
                         "CREATE TABLE noise AS SELECT array_agg((random() - 0.5)::real) AS v FROM generate_series(1, 5000);"
                         f"INSERT INTO docs SELECT n, v[1 + n % 300 : {half} + n % 300] || v[1001 + n % 3701 : {1000 + half} + n % 3701]"
                         f" FROM noise, generate_series(1, {ROWS}) n", 1800)

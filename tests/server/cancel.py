@@ -14,7 +14,7 @@ BUILD = "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(title || 
 EXACT = "SELECT id FROM docs ORDER BY embedding_of(title || ' ' || body) <-> 'vaccines' OFFSET 100000"
 INDEXED = ("SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding_of(title || ' ' || body) <-> 'how do vaccines work'"
            " LIMIT 100000) AS near")
-EMBED = "SELECT count(*) FROM docs, leann.embed(ARRAY[title || ' ' || body, body, title || body]) AS vector"
+EMBED = "SELECT count(*) FROM docs, leann.embed_all(ARRAY[title || ' ' || body, body, title || body]) AS vector"
 
 
 def load(session):

@@ -101,6 +101,76 @@ def damaged_pages():
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
+HUB, NODE = 3, 4  # kinds of pages: crates/page/README.md
+NODE_HUB, HUB_NEXT, HUB_FIRST_NODE = HEADER + 14, HEADER + 8, HEADER + 24
+META_HUB_FIRST, META_ENTRY_HUBS = HEADER + 88, HEADER + 248
+
+
+def wrong_references(data):
+    """(what is wrong, the changed pages): references that lead back to the page that holds them, or to one that is locked with it."""
+    kinds = [data[start + HEADER + 2] for start in range(0, len(data), PAGE)]
+    nodes = [block for block, kind in enumerate(kinds) if kind == NODE]
+    hubs = [block for block, kind in enumerate(kinds) if kind == HUB]
+
+    def changed(*changes):
+        pages = bytearray(data)
+        for block, at, number in changes:
+            pages[block * PAGE + at:block * PAGE + at + 4] = number.to_bytes(4, "little")
+        return bytes(pages)
+
+    yield "node pages that are their own hub pages", changed(*((node, NODE_HUB, node) for node in nodes))
+    yield "node pages whose hub page is a node page", changed(*((node, NODE_HUB, nodes[0]) for node in nodes))
+    yield "node pages whose hub page is the meta page", changed(*((node, NODE_HUB, 0) for node in nodes))
+    yield "hubs that name their own page", changed(*((hub, HUB_FIRST_NODE, hub) for hub in hubs))
+    yield "a chain of hub pages that leads to its own page", changed(*((hub, HUB_NEXT, hub) for hub in hubs))
+    yield "a chain of hub pages that leads to a node page", changed((hubs[0], HUB_NEXT, nodes[0]))
+    yield "a chain of hub pages that starts in a node page", changed((0, META_HUB_FIRST, nodes[0]))
+    yield "entry hubs on the meta page and a node page", changed((0, META_ENTRY_HUBS, 0), (0, META_ENTRY_HUBS + 6, nodes[0]))
+
+
+def references_in_a_circle():
+    """Nothing waits for a lock that its own backend holds: that would be for good, out of reach of any signal."""
+    statements = {
+        "check": STATEMENTS["check"], "search": STATEMENTS["search"], "full scan": STATEMENTS["full scan"],
+        "any order": STATEMENTS["any order"],
+        "insert with splits": "BEGIN; INSERT INTO docs SELECT 100000 + n, sentence(n) FROM generate_series(1, 3000) n; ROLLBACK",
+        "vacuum of sparse pages": "DELETE FROM docs WHERE id % 4 <> 0; VACUUM docs",
+        "vacuum of empty pages": "DELETE FROM docs; VACUUM docs",
+    }
+    with tiny_cluster("autovacuum=off", "full_page_writes=off", "ignore_checksum_failure=on") as cluster:
+        with cluster.session() as session:
+            session.run(SQL_SENTENCE + ";CREATE TABLE docs (id int PRIMARY KEY, body text);"
+                        "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, 2000) n;"
+                        "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body)) WITH (sketch_bytes = 200); CHECKPOINT", 600)
+            path = pathlib.Path(session.run("SHOW data_directory")[0],
+                                session.value("SELECT pg_relation_filepath('docs_embedding')"))
+        cluster.stop()
+        whole = path.read_bytes()
+        for what, pages in wrong_references(whole):
+            wrong, said = [], 0
+            for name, sql in statements.items():
+                with path.open("r+b") as file:
+                    file.write(pages)
+                    file.truncate(len(pages))
+                cluster.start()
+                session = cluster.session()
+                try:
+                    session.run("SET enable_seqscan = off; SET statement_timeout = '30s'")
+                    lines = session.run(sql, 60)
+                    said += name == "check" and lines != ["0"]
+                except SqlError as error:
+                    said += 1
+                    if error.sqlstate not in ALLOWED or isinstance(error, Lost):
+                        wrong.append(f"{name}: {error.sqlstate}: {error}")
+                except TimeoutError:
+                    wrong.append(f"{name}: no end within 60 s")
+                session.close()
+                cluster.stop("immediate")
+            check(f"{what}: every statement ends, with a result or an error that says so", not wrong, "\n    ".join(wrong))
+            check(f"{what}: some statement says so", said > 0 or what.startswith("entry hubs"))
+        path.write_bytes(whole)
+
+
 def another_format():
     with tiny_cluster("autovacuum=off", "full_page_writes=off", "ignore_checksum_failure=on") as cluster:
         with cluster.session() as session:
@@ -137,4 +207,4 @@ def refused(session, name, sql):
               and "REINDEX" in str(error), str(error))
 
 
-main(damaged_pages, another_format)
+main(damaged_pages, references_in_a_circle, another_format)

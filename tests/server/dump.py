@@ -24,7 +24,7 @@ def restored(cluster, name):
         check(f"{name}: options and partial indexes come back", session.value(
             "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%USING leann%sketch_bytes%WHERE%'") == "1")
         check(f"{name}: values of the type come back", session.value(
-            "SELECT count(*) FROM kept WHERE vector = '[3, 4]'::embedding") == "1" and session.value(
+            "SELECT count(*) FROM kept WHERE vector = '[3, 4]'::leann.embedding") == "1" and session.value(
             "SELECT count(*) FROM kept WHERE vector = embedding_of('a deferred one')") == "1")
 
 
@@ -37,7 +37,7 @@ def dump_and_restore():
                         "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body));"
                         "CREATE INDEX docs_some ON docs USING leann (embedding_of(body, 'tiny-hash'))"
                         " WITH (sketch_bytes = 24, fillfactor = 90) WHERE id > 300;"
-                        "CREATE TABLE kept (vector embedding); INSERT INTO kept VALUES ('[3, 4]');"
+                        "CREATE TABLE kept (vector leann.embedding); INSERT INTO kept VALUES ('[3, 4]');"
                         "INSERT INTO kept SELECT embedding_of('a deferred one');"
                         "CREATE INDEX kept_embedding ON kept USING leann (embedding_of('x'::text)) WHERE false")
             session.run("CREATE DATABASE as_text; CREATE DATABASE as_archive")

@@ -66,7 +66,7 @@ def the_runtime_keeps_to_itself():
         with cluster.session() as session:
             session.run("CREATE TABLE home (path text); COPY home FROM PROGRAM 'printenv HOME'")
             check("the server's home is the one watched", session.value("SELECT path FROM home") == home)
-            session.run("SET leann.threads = 4; SELECT leann.embed(array_agg('text ' || n)) FROM generate_series(1, 500) n", 60)
+            session.run("SET leann.threads = 4; SELECT leann.embed_all(array_agg('text ' || n)) FROM generate_series(1, 500) n", 60)
             deadline = time.monotonic() + 5
             threads = lambda: os.listdir(f"/proc/{session.pid}/task")  # noqa: E731
             while len(threads()) > 1 and time.monotonic() < deadline:

@@ -15,14 +15,14 @@ COLD = [2, 6, 10, 14, 20, 28] if SOAK else [4, 12, 24]
 WARM = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128] if SOAK else [0, 2, 5, 8, 12, 18, 26, 40, 64]
 
 STATEMENTS = {
-    "build of vectors": "SET maintenance_work_mem = '1GB'; CREATE INDEX again ON ready USING leann ((v::embedding))",
-    "build in little memory": "SET maintenance_work_mem = '1MB'; CREATE INDEX again ON ready USING leann ((v::embedding))",
-    "build that stores": "CREATE INDEX again ON ready USING leann ((v::embedding)) WITH (store = float16)",
+    "build of vectors": "SET maintenance_work_mem = '1GB'; CREATE INDEX again ON ready USING leann ((v::leann.embedding))",
+    "build in little memory": "SET maintenance_work_mem = '1MB'; CREATE INDEX again ON ready USING leann ((v::leann.embedding))",
+    "build that stores": "CREATE INDEX again ON ready USING leann ((v::leann.embedding)) WITH (store = float16)",
     "build over texts": "CREATE INDEX again ON docs USING leann (embedding_of(body))",
     "search": "SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding_of(body) <-> 'some words' LIMIT 10) AS near",
-    "search for all": "SELECT count(*) FROM (SELECT id FROM ready ORDER BY v::embedding <-> 'some words' LIMIT 50000) AS near",
+    "search for all": "SELECT count(*) FROM (SELECT id FROM ready ORDER BY v::leann.embedding <-> 'some words' LIMIT 50000) AS near",
     "insert": "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(100001, 100300) n",
-    "long texts": "SELECT count(*) FROM leann.embed(ARRAY(SELECT repeat(sentence(n) || ' ', 100) FROM generate_series(1, 300) n)) AS vector",
+    "long texts": "SELECT count(*) FROM leann.embed_all(ARRAY(SELECT repeat(sentence(n) || ' ', 100) FROM generate_series(1, 300) n)) AS vector",
     "vacuum": "VACUUM ready",
     "check": "SELECT count(*) FROM leann.check('ready_embedding')",
 }
@@ -70,7 +70,7 @@ def load(session):
                 "CREATE TABLE docs (id int, body text);"
                 f"INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, {TEXTS}) n;"
                 "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body));"
-                "CREATE INDEX ready_embedding ON ready USING leann ((v::embedding))", 900)
+                "CREATE INDEX ready_embedding ON ready USING leann ((v::leann.embedding))", 900)
 
 
 def limits():

@@ -39,6 +39,7 @@ def memory_stays_flat():
         lateral = ("DO $$ BEGIN PERFORM count(*) FROM generate_series(1, 1000) n CROSS JOIN LATERAL (SELECT id FROM docs"
                    " ORDER BY embedding_of(body) <-> n::text LIMIT 3) near; END $$")
         flat("1,000 rescans", session, lateral, rounds=2)
+        rescans_cost_nothing(session)
         cursors = ("DO $$ DECLARE c refcursor; r record; BEGIN FOR n IN 1..300 LOOP OPEN c FOR SELECT id FROM docs"
                    " ORDER BY embedding_of(body) <-> n::text; FETCH c INTO r; CLOSE c; END LOOP; END $$")
         flat("300 cursors left early", session, cursors, rounds=3)
@@ -51,6 +52,19 @@ def memory_stays_flat():
         log = cluster.log().read_text(errors="replace")
         leaks = re.findall(r"^.*(?:leak|still referenced|WARNING).*$", log, flags=re.M)
         check("the server's log speaks of no leak", not leaks, "; ".join(leaks[:5]))
+
+
+def rescans_cost_nothing(session):
+    """What one statement allocates does not grow with the rows that it searches for, also where the query is long."""
+    session.run("SET enable_memoize = off; CREATE FUNCTION used() RETURNS bigint LANGUAGE sql AS 'SELECT sum(used_bytes)::bigint FROM pg_backend_memory_contexts'")
+    for name, query in (("short", "(n % 5)::text"), ("long", "repeat((n % 5)::text || ' word', 800)")):
+        used = []
+        for count in (100, 100, 20_000):
+            # Looked at while the statement runs, after its last rescan.
+            used.append(int(session.value(
+                f"SELECT max(u) FROM (SELECT CASE WHEN n = {count} THEN used() END AS u FROM (SELECT generate_series(1, {count}) AS n) AS numbers CROSS JOIN LATERAL"
+                f" (SELECT id FROM docs ORDER BY embedding_of(body) <-> {query} LIMIT 1) near OFFSET 0) AS rows", 600)))
+        check(f"20,000 rescans with a {name} query allocate no more than 100", used[2] - used[1] < MEGABYTE // 4, str(used))
 
 
 def builds_keep_to_their_limits():

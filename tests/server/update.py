@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""ALTER EXTENSION leann UPDATE: the frozen script of this version (sql/released) makes the same objects as the build's; from every
-released version an update path leads to this one and ends with the objects of a fresh install, its indexes usable; and, by way
-of a made-up next version, that this test would notice an update script that forgets something."""
+"""ALTER EXTENSION leann UPDATE: the frozen scripts of released versions (sql/released) lead by update scripts to the objects of a fresh
+install, their indexes usable. And by way of a made-up version before this one, that an update does so, and that this test
+would notice an update script that forgets something."""
 
 import contextlib
 import pathlib
@@ -41,20 +41,29 @@ SELECT concat_ws(' | ', i.type, i.identity, obj_description(objid, classid::regc
      FROM pg_amproc WHERE classid = 'pg_opfamily'::regclass AND amprocfamily = objid))
 FROM member, pg_identify_object(classid, objid, 0) i ORDER BY 1;
 """
-# What the made-up next version adds and changes.
-NEXT = """
-CREATE FUNCTION leann.another() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 1;
-COMMENT ON FUNCTION leann.another() IS 'made up';
-CREATE OR REPLACE VIEW leann.cache AS SELECT scope, limit_bytes, bytes, lookups, hits, 1 AS more FROM leann.caches();
-GRANT EXECUTE ON FUNCTION leann.another() TO PUBLIC;
+# The made-up version before this one: what it lacks of this one's script, what it had instead, and the way from there.
+LACKS = [
+    r"CREATE FUNCTION leann\.distance\(body text, query text, model text\).*?;\n",
+    r"COMMENT ON FUNCTION leann\.distance\(text, text, text\).*?;\n",
+    r"COMMENT ON FUNCTION leann\.clear_cache\(\).*?;\n",
+]
+HAD = """
+CREATE FUNCTION leann.former() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 1;
+CREATE OR REPLACE FUNCTION leann.distance(body text, query text) RETURNS double precision
+    STABLE STRICT COST 100000 LANGUAGE sql RETURN @extschema@.embedding_of(body) OPERATOR(@extschema@.<=>) query;
 """
+
+
+def share():
+    """The server's folder of extension scripts."""
+    found = subprocess.run([program("pg_config"), "--sharedir"], capture_output=True, text=True, check=True)
+    return pathlib.Path(found.stdout.strip(), "extension")
 
 
 @contextlib.contextmanager
 def extension_files(**scripts):
     """Puts scripts leann--NAME.sql (two underscores in NAME stand for the two hyphens) into the server's extension folder."""
-    folder = subprocess.run([program("pg_config"), "--sharedir"], capture_output=True, text=True, check=True).stdout.strip()
-    paths = []
+    folder, paths = share(), []
 
     def as_root(*command):
         subprocess.run(["bash", "-c", f'. "{ROOT}/scripts/common.sh"; as_root "$@"', "as_root", *command], check=True)
@@ -64,7 +73,7 @@ def extension_files(**scripts):
             for name, text in scripts.items():
                 file = pathlib.Path(scratch, f"leann--{name.replace('__', '--')}.sql")
                 file.write_text(text, encoding="utf-8")
-                paths.append(f"{folder}/extension/{file.name}")
+                paths.append(f"{folder}/{file.name}")
                 as_root("install", "-m", "644", str(file), paths[-1])
         yield
     finally:
@@ -106,34 +115,45 @@ def updates():
     with tiny_cluster("autovacuum=off") as cluster:
         with cluster.session() as session:
             version = session.value("SELECT default_version FROM pg_available_extensions WHERE name = 'leann'")
-        frozen = RELEASED / f"leann--{version}.sql"
-        if not check(f"the schema of {version} is frozen in sql/released", frozen.exists(), "run scripts/freeze_schema.sh"):
-            return
         fresh = objects(cluster, "fresh", "CREATE EXTENSION leann")
         check("all kinds of objects are described", len(fresh) > 50 and all(
-            any(line.startswith(kind) for line in fresh) for kind in ("function", "view", "operator family", "cast", "access method")))
-        script = frozen.read_text(encoding="utf-8")
-        with extension_files(frozen=script):
+            any(line.startswith(kind) for line in fresh) for kind in ("function", "view", "operator family", "cast", "access method", "type")))
+        made_up(cluster, version, fresh)
+        frozen(cluster, version, fresh)
+
+
+def frozen(cluster, version, fresh):
+    """Every released version, this one included once it is."""
+    script = RELEASED / f"leann--{version}.sql"
+    if f"## {version} (unreleased)" not in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"):
+        check(f"the schema of {version} is frozen in sql/released", script.exists(), "see sql/README.md")
+    if script.exists():
+        with extension_files(frozen=script.read_text(encoding="utf-8")):
             same = objects(cluster, "as_frozen", "CREATE EXTENSION leann VERSION 'frozen'")
-        check(f"the frozen schema of {version} is that of the build", same == fresh, difference(same, fresh)
-              + "\n    run scripts/freeze_schema.sh, or, if it is released, see sql/README.md")
-
-        for old in sorted(path.name[len("leann--"):-len(".sql")] for path in RELEASED.glob("leann--*.sql")):
-            if old != version:
-                result = updated(cluster, "from_" + re.sub(r"\W", "_", old), old, version)
-                check(f"from {old}: the objects of a fresh {version}", result == fresh, difference(result, fresh))
-        made_up(cluster, version, script)
+        check(f"the frozen schema of {version} is that of the build", same == fresh, difference(same, fresh) + "\n    see sql/README.md")
+    for old in sorted(path.name[len("leann--"):-len(".sql")] for path in RELEASED.glob("leann--*.sql")):
+        if old != version:
+            result = updated(cluster, "from_" + re.sub(r"\W", "_", old), old, version)
+            check(f"from {old}: the objects of a fresh {version}", result == fresh, difference(result, fresh))
 
 
-def made_up(cluster, version, script):
-    """A next version, whose update script is whole, and one whose update script forgets a comment and a column."""
-    lacking = "\n".join(line for line in NEXT.splitlines() if not line.startswith(("COMMENT", "CREATE OR REPLACE VIEW")))
-    with extension_files(**{"next": script + NEXT, f"{version}__next": NEXT, f"{version}__lacking": lacking}):
-        wanted = objects(cluster, "next_fresh", "CREATE EXTENSION leann VERSION 'next'")
-        result = updated(cluster, "next_updated", version, "next")
-        check("a made-up next version: an update gives the objects of a fresh install", result == wanted, difference(result, wanted))
-        result = updated(cluster, "next_lacking", version, "lacking")
-        check("what an update script forgets is noticed", len(set(result) ^ set(wanted)) == 4, difference(result, wanted))
+def made_up(cluster, version, fresh):
+    """A version before this one, an update script from it that is whole, and one that forgets a comment and a function's body."""
+    script = (share() / f"leann--{version}.sql").read_text(encoding="utf-8")
+    removed = [re.search(pattern, script, flags=re.S).group() for pattern in LACKS]
+    for text in removed:
+        script = script.replace(text, "")
+    body = re.search(r"CREATE FUNCTION (leann\.distance\(body text, query text\).*?;\n)", script, flags=re.S).group(1)
+    update = "DROP FUNCTION leann.former();\n" + "".join(removed) + "CREATE OR REPLACE FUNCTION " + body
+    lacking = "DROP FUNCTION leann.former();\n" + "".join(removed[:-1])
+    with extension_files(before=script + HAD, **{f"before__{version}": update, "before__lacking": lacking}):
+        before = objects(cluster, "before_fresh", "CREATE EXTENSION leann VERSION 'before'")
+        # former and distance(text, text) are others, distance(text, text, text) and a comment are not there.
+        check("the made-up version before this one has other objects", len(set(before) ^ set(fresh)) == 6, difference(before, fresh))
+        result = updated(cluster, "before_updated", "before", version)
+        check("an update from it gives the objects of a fresh install", result == fresh, difference(result, fresh))
+        result = updated(cluster, "before_lacking", "before", "lacking")
+        check("what an update script forgets is noticed", len(set(result) ^ set(fresh)) == 4, difference(result, fresh))
 
 
 main(updates)

@@ -44,7 +44,7 @@ def filled(old, unlogged):
                     "CREATE INDEX docs_some ON docs USING leann (embedding_of(body, 'tiny-hash-b'))"
                     " WITH (sketch_bytes = 24) WHERE id > 1000;"
                     "CREATE INDEX docs_stored ON docs USING leann (embedding_of(body)) WITH (store = float16) WHERE id > 500;"
-                    "CREATE TABLE kept (vector embedding); INSERT INTO kept VALUES ('[3, 4]'), (embedding_of('a deferred one'));"
+                    "CREATE TABLE kept (vector leann.embedding); INSERT INTO kept VALUES ('[3, 4]'), (embedding_of('a deferred one'));"
                     f"CREATE {'UNLOGGED' if unlogged else ''} TABLE passing (body text);"
                     "CREATE INDEX passing_embedding ON passing USING leann (embedding_of(body));"
                     "INSERT INTO passing SELECT sentence(n) FROM generate_series(1, 100) n;"

@@ -29,6 +29,10 @@ pub enum EmbedError {
     #[error("model file \"{}\": {reason}", .path.display())]
     ModelFile { path: PathBuf, reason: String },
 
+    /// The server has no room, or no right, to keep its copy of a model's files.
+    #[error("no copy of the model's files can be kept in \"{}\": {reason}", .folder.display())]
+    Store { folder: PathBuf, reason: String, full: bool },
+
     /// The model is well formed, but of a kind this crate does not serve.
     #[error("model \"{model}\" is not supported: {reason}")]
     Unsupported { model: String, reason: String },

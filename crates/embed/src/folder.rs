@@ -3,10 +3,12 @@
 //! A model comes from elsewhere. Its files may be too large to read, may not be files at all, or may be links that
 //! lead out of the folder; each is refused before a byte is read.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 
@@ -15,8 +17,12 @@ use crate::EmbedError;
 /// Settings are a few kB; a vocabulary of a quarter of a million words is 20 to 40 MB.
 const SETTINGS_LIMIT: u64 = 1 << 20;
 pub const TOKENIZER_LIMIT: u64 = 256 << 20;
-/// For each of the model's weight files.
+/// For each file of weights beside the graph.
 pub const WEIGHTS_LIMIT: u64 = 64 << 30;
+/// For a file that holds a graph: protobuf reads no larger message, whatever the file is called.
+pub const GRAPH_LIMIT: u64 = (2 << 30) - 1;
+/// Parts of a path inside a model's folder, its file name counted. Who looks whether a folder has changed looks so deep.
+pub const MAX_DEPTH: usize = 4;
 
 /// A model's folder, by its real path.
 #[derive(Clone, Debug)]
@@ -46,6 +52,9 @@ impl Folder {
         if !stays_inside(relative) {
             return Err(refuse("the name leads outside the model's folder".to_owned()));
         }
+        if relative.components().count() > MAX_DEPTH {
+            return Err(refuse(format!("it lies more than {MAX_DEPTH} levels deep in the model's folder")));
+        }
         match path.symlink_metadata() {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(e) => return Err(refuse(e.to_string())),
@@ -53,7 +62,11 @@ impl Folder {
         }
         let real = path.canonicalize().map_err(|e| refuse(e.to_string()))?;
         if !real.starts_with(&self.root) {
-            return Err(refuse("it is a link that leads outside the model's folder".to_owned()));
+            return Err(refuse(
+                "it is a link that leads outside the model's folder: copy the folder with its links followed \
+                 (cp -rL; hf download --local-dir makes a folder without links)"
+                    .to_owned(),
+            ));
         }
         let metadata = real.metadata().map_err(|e| refuse(e.to_string()))?;
         if !metadata.is_file() {
@@ -111,8 +124,35 @@ pub struct Stamp {
     files: Vec<(PathBuf, Identity)>,
 }
 
-/// Device, inode, size, and time of the last change in seconds and nanoseconds.
-type Identity = (u64, u64, u64, i64, i64);
+/// What the file system says of a file. The last time is that of any change to the file or its entry, which the kernel
+/// sets and nobody else can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    /// False too when a time is not to be trusted.
+    pub fn changed_before(&self, when: SystemTime) -> bool {
+        let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1))
+        else {
+            return false;
+        };
+        when.duration_since(UNIX_EPOCH).is_ok_and(|when| Duration::new(seconds, nanoseconds) < when)
+    }
+}
+
+/// As a part of a file's name.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Identity { device, inode, bytes, modified, changed } = self;
+        write!(f, "{device}-{inode}-{bytes}-{}.{}-{}.{}", modified.0, modified.1, changed.0, changed.1)
+    }
+}
 
 impl Stamp {
     pub fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Stamp, EmbedError> {
@@ -132,30 +172,19 @@ impl Stamp {
     }
 }
 
-fn identity(path: &Path) -> Result<Identity, EmbedError> {
-    match path.metadata() {
-        Ok(data) => Ok((data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec())),
-        Err(e) => Err(EmbedError::ModelFile { path: path.to_owned(), reason: e.to_string() }),
-    }
+pub fn identity(path: &Path) -> Result<Identity, EmbedError> {
+    let data = path.metadata().map_err(|e| read_failed(path, &e))?;
+    Ok(Identity {
+        device: data.dev(),
+        inode: data.ino(),
+        bytes: data.size(),
+        modified: (data.mtime(), data.mtime_nsec()),
+        changed: (data.ctime(), data.ctime_nsec()),
+    })
 }
 
-/// blake3 of a file's bytes.
-pub fn hash_file(path: &Path) -> Result<blake3::Hash, EmbedError> {
-    let failed = |e: std::io::Error| EmbedError::ModelFile { path: path.to_owned(), reason: e.to_string() };
-    let mut file = File::open(path).map_err(failed)?;
-    let mut hasher = blake3::Hasher::new();
-    // Large enough for the hash's widest vectors, small enough for the cache.
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finalize()),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-            }
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(failed(e)),
-        }
-    }
+pub fn read_failed(path: &Path, e: &io::Error) -> EmbedError {
+    EmbedError::ModelFile { path: path.to_owned(), reason: e.to_string() }
 }
 
 #[cfg(test)]
@@ -213,13 +242,5 @@ mod tests {
         let folder = Folder::open(dir.path()).unwrap();
         assert_eq!(folder.read(Path::new("f"), 100).unwrap().unwrap().len(), 100);
         assert!(matches!(folder.read(Path::new("f"), 99), Err(EmbedError::ModelFile { .. })));
-    }
-
-    #[test]
-    fn a_file_is_hashed_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7) as u8).collect();
-        std::fs::write(dir.path().join("f"), &bytes).unwrap();
-        assert_eq!(hash_file(&dir.path().join("f")).unwrap(), blake3::hash(&bytes));
     }
 }

@@ -30,13 +30,16 @@ mod pooling;
 mod session;
 mod settings;
 mod spec;
+mod store;
 mod tokens;
 mod workers;
 
 pub use error::EmbedError;
+pub use folder::MAX_DEPTH;
 pub use leann_value::Role;
 pub use library::Library;
 pub use model::{Embedded, Embedder, LoadOptions, Model};
 pub use settings::Pooling;
 pub use spec::ModelSpec;
+pub use store::Store;
 pub use workers::Job;

@@ -2,45 +2,36 @@
 //! as the CPU's kernels want them, which every process maps instead of copying.
 //!
 //! `tools/make_model.py` writes it beside `NAME.onnx` as `NAME.mapped.onnx`, `NAME.mapped.bin` and, last, the receipt
-//! `NAME.mapped.json`, which says from which weights it was made. It is used only if that is so: the `.onnx` stays the
-//! model, and its hash is what an index remembers. The receipt's hash stands in where the `.onnx` was left out.
+//! `NAME.mapped.json`. The receipt has the hashes of what the form was made from and of the two files themselves, and
+//! vouches that both give the same vectors, which `make_model.py` has tried. It is used only if all of them are what it
+//! says: with other sources it is another model's and left alone; with other files it is damaged or mixed up, and an
+//! error. The `.onnx` stays the model, and its hash is what an index remembers, so that an index outlives a mapped form
+//! that is written again for another CPU. The receipt's hash stands in where the `.onnx` was left out.
 //!
 //! Against an ORT-format file mapped the same way this costs 40 ms more at the first use, in which ONNX Runtime packs
 //! the weights only to find that the file has them, and about as little private memory; a query then takes less than
 //! half the time and a batch a tenth less, because the ORT format cannot hold packed weights.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 
 use crate::EmbedError;
-use crate::folder::{Folder, WEIGHTS_LIMIT, hash_file};
-
-/// A file that weights come from.
-#[derive(Clone, Debug)]
-pub struct Weights {
-    /// Relative to the folder of the ONNX file.
-    pub name: String,
-    pub path: PathBuf,
-    pub bytes: u64,
-}
+use crate::folder::{Folder, GRAPH_LIMIT, WEIGHTS_LIMIT};
+use crate::store::{Original, ShouldStop, Store};
 
 #[derive(Clone, Debug, Deserialize)]
-pub struct Receipt {
+struct Receipt {
     format: u32,
     source: Vec<SourceFile>,
     graph: DerivedFile,
     data: DerivedFile,
-    pub one_row_per_run: bool,
+    one_row_per_run: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct SourceFile {
-    file: String,
-    bytes: u64,
-    /// When the file was last written, in nanoseconds since 1970.
-    modified: u64,
     blake3: String,
 }
 
@@ -48,71 +39,99 @@ struct SourceFile {
 struct DerivedFile {
     file: String,
     bytes: u64,
+    blake3: String,
 }
 
-const FORMAT: u32 = 1;
+/// Format 1 had no hashes of the files themselves.
+const FORMAT: u32 = 2;
 
-/// A mapped form whose files are all there.
+/// A mapped form whose files are all there, of the right size.
 #[derive(Clone, Debug)]
 pub struct Mapped {
-    pub graph: PathBuf,
-    pub data: PathBuf,
-    receipt: Receipt,
+    receipt: PathBuf,
+    /// Of the files it was made from: the ONNX file, then the files it keeps weights in, by name.
+    sources: Vec<blake3::Hash>,
+    graph: Part,
+    data: Part,
+    pub one_row_per_run: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    name: String,
+    path: PathBuf,
+    hash: blake3::Hash,
 }
 
 impl Mapped {
-    /// The mapped form beside `source`, a path relative to the folder; None when there is none or it is incomplete.
+    /// The mapped form beside `source`, a path relative to the folder; None when there is no receipt. `ModelFile` when
+    /// a receipt is there and what it vouches for is not.
     pub fn find(folder: &Folder, source: &Path) -> Result<Option<Mapped>, EmbedError> {
         let beside = |extension: &str| source.with_extension(extension);
         let Some(receipt): Option<Receipt> = folder.json(&beside("mapped.json"))? else { return Ok(None) };
-        let refuse = |reason: &str| EmbedError::ModelFile {
-            path: folder.path().join(beside("mapped.json")),
-            reason: reason.to_owned(),
-        };
+        let path = folder.path().join(beside("mapped.json"));
+        let refuse = |reason: String| EmbedError::ModelFile { path: path.clone(), reason };
         if receipt.format != FORMAT {
-            return Err(refuse("it is of another format: write the mapped form again"));
+            return Err(refuse("it is of another format: write the mapped form again".to_owned()));
         }
-        let part = |derived: &DerivedFile, extension: &str| {
+        let hash = |hex: &str| blake3::Hash::from_hex(hex).map_err(|e| refuse(e.to_string()));
+        let sources = receipt.source.iter().map(|source| hash(&source.blake3)).collect::<Result<_, _>>()?;
+        let part = |derived: DerivedFile, extension: &str, limit: u64| {
             let relative = beside(extension);
-            if relative.file_name() != Some(derived.file.as_ref()) {
-                return Err(refuse("it names other files than its own"));
+            if relative.file_name() != Some(OsStr::new(&derived.file)) {
+                return Err(refuse("it names other files than its own".to_owned()));
             }
-            let found = folder.find(&relative, WEIGHTS_LIMIT)?;
-            Ok(found.filter(|(_, bytes)| *bytes == derived.bytes).map(|(path, _)| path))
+            match folder.find(&relative, limit)? {
+                Some((path, bytes)) if bytes == derived.bytes => {
+                    Ok(Part { name: derived.file, path, hash: hash(&derived.blake3)? })
+                }
+                _ => Err(mismatch(&folder.path().join(relative), &path)),
+            }
         };
-        match (part(&receipt.graph, "mapped.onnx")?, part(&receipt.data, "mapped.bin")?) {
-            (Some(graph), Some(data)) => Ok(Some(Mapped { graph, data, receipt })),
-            // Half a mapped form is as good as none: the source is still the model.
-            _ => Ok(None),
+        Ok(Some(Mapped {
+            sources,
+            graph: part(receipt.graph, "mapped.onnx", GRAPH_LIMIT)?,
+            data: part(receipt.data, "mapped.bin", WEIGHTS_LIMIT)?,
+            one_row_per_run: receipt.one_row_per_run,
+            receipt: path.clone(),
+        }))
+    }
+
+    pub fn sources(&self) -> &[blake3::Hash] {
+        &self.sources
+    }
+
+    pub fn paths(&self) -> [&Path; 2] {
+        [&self.graph.path, &self.data.path]
+    }
+
+    /// `ModelFile` naming the file that is not the one the receipt vouches for.
+    pub fn verify(&self, store: &Store, should_stop: ShouldStop) -> Result<(), EmbedError> {
+        for part in [&self.graph, &self.data] {
+            if store.hash(&part.path, should_stop)? != part.hash {
+                return Err(mismatch(&part.path, &self.receipt));
+            }
         }
+        Ok(())
     }
 
-    pub fn receipt(&self) -> &Receipt {
-        &self.receipt
-    }
-}
-
-impl Receipt {
-    /// Hashes of the files the mapped form was made from: the ONNX file, then the files it keeps weights in, by name.
-    pub fn hashes(&self) -> Result<Vec<blake3::Hash>, blake3::HexError> {
-        self.source.iter().map(|source| blake3::Hash::from_hex(&source.blake3)).collect()
-    }
-
-    /// The hash this receipt has for a file, if neither its size nor its time of writing has changed since: reading 90
-    /// MB again in every process would take longer than loading the model does.
-    fn known_hash(&self, weights: &Weights) -> Option<blake3::Hash> {
-        let entry = self.source.iter().find(|entry| entry.file == weights.name)?;
-        let modified = weights.path.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-        let same = entry.bytes == weights.bytes && u128::from(entry.modified) == modified.as_nanos();
-        if same { blake3::Hash::from_hex(&entry.blake3).ok() } else { None }
+    /// The graph's file first. Its name counts: it names the data's.
+    pub fn originals(&self) -> [Original<'_>; 2] {
+        [&self.graph, &self.data].map(|part| Original {
+            path: &part.path,
+            name: part.name.as_ref(),
+            hash: part.hash,
+        })
     }
 }
 
-/// The hash of every file of weights, from the receipt where it can be trusted, else by reading the file.
-pub fn hashes(weights: &[Weights], receipt: Option<&Receipt>) -> Result<Vec<blake3::Hash>, EmbedError> {
-    let hash = |file: &Weights| match receipt.and_then(|receipt| receipt.known_hash(file)) {
-        Some(known) => Ok(known),
-        None => hash_file(&file.path),
-    };
-    weights.iter().map(hash).collect()
+fn mismatch(file: &Path, receipt: &Path) -> EmbedError {
+    let receipt = receipt.file_name().unwrap_or_default().display();
+    EmbedError::ModelFile {
+        path: file.to_owned(),
+        reason: format!(
+            "it is not the file that {receipt} vouches for: copy the model again, or write its mapped form \
+             again (make model FOLDER=...), or remove {receipt}"
+        ),
+    }
 }

@@ -1,15 +1,18 @@
 //! A loaded model: texts in, vectors out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ort::session::Session;
+
+use leann_value::MAX_DIM;
 
 use crate::Role;
 use crate::batch::{self, Limits};
 use crate::pooling::{normalise, pool};
 use crate::session::{self, Batch, Interrupter, Provider, Signature};
-use crate::spec::{ModelSpec, SessionFile};
+use crate::spec::{ModelSpec, Serving, SessionFile};
+use crate::store::{ShouldStop, Store};
 use crate::tokens::{TextTokens, Tokens};
 use crate::workers::{self, Job, StopFlag};
 use crate::{EmbedError, Library, Pooling};
@@ -19,11 +22,13 @@ use crate::{EmbedError, Library, Pooling};
 pub struct LoadOptions {
     /// `cpu` or `cuda`.
     pub execution_provider: String,
+    /// Where copies of mapped files are kept.
+    pub store: Store,
 }
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
-        LoadOptions { execution_provider: "cpu".to_owned() }
+        LoadOptions { execution_provider: "cpu".to_owned(), store: Store::none() }
     }
 }
 
@@ -66,9 +71,9 @@ pub struct Model {
     library: &'static Library,
     spec: ModelSpec,
     fingerprint: [u8; 32],
+    exact: [u8; 32],
     provider: Provider,
-    loaded_from: PathBuf,
-    mapped: bool,
+    file: SessionFile,
     signature: Signature,
     dim: usize,
     text_tokens: TextTokens,
@@ -77,10 +82,13 @@ pub struct Model {
     sessions: Mutex<Vec<Session>>,
 }
 
-/// Vectors have no more numbers than this.
-const MAX_DIM: usize = 16_000;
 /// Sessions that each hold a copy of the weights may take so much memory in all.
 const COPIES_LIMIT: u64 = 1 << 30;
+/// And so much between two calls: but one session always stays, since the next call needs it.
+const COPIES_KEPT: u64 = 64 << 20;
+/// Making a session with a copy of the weights takes about as long as a run over some two thousand tokens, whatever the
+/// size of the model. One that will not be kept is made only if there is enough for it to do.
+const TOKENS_PER_COPY: usize = 4096;
 
 impl Model {
     /// Makes a session for the model, checks what it takes and gives, and runs it once on a short text.
@@ -96,7 +104,7 @@ impl Model {
         spec: &ModelSpec,
         options: &LoadOptions,
     ) -> Result<Model, EmbedError> {
-        Model::load_interruptibly(library, spec, options, &interrupter(spec.name())?)
+        Model::load_interruptibly(library, spec, options, &interrupter(spec.name())?, &|| false)
     }
 
     /// The same on a thread of its own, so that it can be stopped: a large model without a mapped form takes seconds.
@@ -110,7 +118,8 @@ impl Model {
         let interrupt = || interrupter.interrupt();
         let stop = StopFlag::new(&interrupt);
         let work = |_| {
-            let loaded = Model::load_interruptibly(library, spec, options, &interrupter);
+            let should_stop = || stop.is_raised();
+            let loaded = Model::load_interruptibly(library, spec, options, &interrupter, &should_stop);
             if stop.is_raised() { Err(EmbedError::Stopped) } else { loaded }
         };
         let panicked = || failed(spec.name(), "a worker thread panicked");
@@ -123,20 +132,23 @@ impl Model {
         spec: &ModelSpec,
         options: &LoadOptions,
         interrupter: &Interrupter,
+        should_stop: ShouldStop,
     ) -> Result<Model, EmbedError> {
         let provider = Provider::named(&options.execution_provider)?;
-        let fingerprint = spec.fingerprint()?;
+        let fingerprint = spec.fingerprint_stoppable(&options.store, should_stop)?;
         let text_tokens = TextTokens::load(spec)?;
-        let file = spec.session_file(provider == Provider::Cpu)?;
+        let serving = spec.serving(provider == Provider::Cpu, &options.store, should_stop)?;
+        let exact = exact_fingerprint(library, spec, provider, fingerprint, &serving);
+        let file = serving.file(&options.store, should_stop)?;
         let session = session::open(library, &file, provider, interrupter)?;
         spec.check_unchanged()?;
         let signature = Signature::of(&session, spec)?;
         let mut model = Model {
             library,
             fingerprint,
+            exact,
             provider,
-            loaded_from: file.path.to_owned(),
-            mapped: file.mapped,
+            file,
             spec: spec.clone(),
             signature,
             dim: 0,
@@ -144,7 +156,31 @@ impl Model {
             sessions: Mutex::new(vec![session]),
         };
         model.dim = model.probe(interrupter)?;
+        options.store.remember(&ran(&exact), &model.dim.to_string());
         Ok(model)
+    }
+
+    /// Dimensions of a model that has been loaded and run before, just as it would be now: the store remembers. None if
+    /// it does not.
+    pub fn dim_if_it_ran(
+        library: &'static Library,
+        spec: &ModelSpec,
+        options: &LoadOptions,
+        should_stop: ShouldStop,
+    ) -> Result<Option<usize>, EmbedError> {
+        let provider = Provider::named(&options.execution_provider)?;
+        let fingerprint = spec.fingerprint_stoppable(&options.store, should_stop)?;
+        let serving = spec.serving(provider == Provider::Cpu, &options.store, should_stop)?;
+        let exact = exact_fingerprint(library, spec, provider, fingerprint, &serving);
+        Ok(options.store.recall(&ran(&exact)).and_then(|dim| dim.parse().ok()))
+    }
+
+    /// Ends it. A copy of its files that was made for it is removed, if nobody else uses it.
+    pub fn discard(self) {
+        drop(self.sessions);
+        if let Some(held) = self.file.held {
+            held.discard();
+        }
     }
 
     /// The name of the model's folder.
@@ -157,6 +193,12 @@ impl Model {
         self.dim
     }
 
+    /// How many sessions it holds now: one for each thread that ran it, where they share what they hold.
+    #[doc(hidden)]
+    pub fn sessions(&self) -> usize {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Longer texts are cut to this many tokens, prompt and special tokens counted.
     pub fn max_tokens(&self) -> usize {
         self.spec.max_tokens()
@@ -167,6 +209,12 @@ impl Model {
         self.fingerprint
     }
 
+    /// Equal only for what gives the same numbers to the last bit, for caches: an index is content with the same
+    /// fingerprint, but another provider, library or mapped form rounds in other places.
+    pub fn exact_fingerprint(&self) -> [u8; 32] {
+        self.exact
+    }
+
     /// What the model was loaded from.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
@@ -174,7 +222,7 @@ impl Model {
 
     /// The file behind the session: the mapped form, or the ONNX file if there is none that fits it.
     pub fn loaded_from(&self) -> &Path {
-        &self.loaded_from
+        &self.file.path
     }
 
     /// Embeds texts: any UTF-8, empty ones too. Longer texts than the model takes are cut and counted.
@@ -190,14 +238,17 @@ impl Model {
     pub fn embed(&self, texts: &[&str], role: Role, job: &Job) -> Result<Embedded, EmbedError> {
         let tokens = self.tokens(texts, role, job)?;
         let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
-        let runs = batch::plan(&lengths, self.limits(), self.threads(job));
+        let threads = self.threads(job, lengths.iter().sum());
+        let runs = batch::plan(&lengths, self.limits(), threads);
         let mut embedded = Embedded {
             vectors: vec![0.0; texts.len() * self.dim],
             cut: tokens.iter().map(|tokens| tokens.truncated).collect(),
             tokens: lengths.iter().sum(),
             batches: runs.len(),
         };
-        for (rows, vectors) in runs.iter().zip(self.run_all(&runs, &tokens, job)?) {
+        let run = self.run_all(&runs, &tokens, threads, job);
+        self.give_back_sessions();
+        for (rows, vectors) in runs.iter().zip(run?) {
             for (&row, vector) in rows.iter().zip(vectors.chunks_exact(self.dim)) {
                 embedded.vectors[row * self.dim..][..self.dim].copy_from_slice(vector);
             }
@@ -206,13 +257,14 @@ impl Model {
     }
 
     /// Whether a text is longer than the model takes. On the calling thread.
-    pub fn cuts(&self, text: &str, role: Role) -> Result<bool, EmbedError> {
-        Ok(self.text_tokens.split(text, role)?.truncated)
+    pub fn cuts(&self, text: &str, role: Role, job: &Job) -> Result<bool, EmbedError> {
+        Ok(self.text_tokens.split(text, role, job.should_stop)?.truncated)
     }
 
     fn tokens(&self, texts: &[&str], role: Role, job: &Job) -> Result<Vec<Tokens>, EmbedError> {
         let stop = StopFlag::new(&|| {});
-        let work = |text: usize| self.text_tokens.split(texts[text], role);
+        let should_stop = || stop.is_raised();
+        let work = |text: usize| self.text_tokens.split(texts[text], role, &should_stop);
         // Splitting a text takes less time than starting a thread: a second one has to have some to do.
         let threads = job.threads.min(texts.len().div_ceil(64));
         workers::run(job, threads, texts.len(), &stop, &work, &|| self.failed("the tokenizer panicked"))
@@ -223,6 +275,7 @@ impl Model {
         &self,
         runs: &[Vec<usize>],
         tokens: &[Tokens],
+        threads: usize,
         job: &Job,
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
         let interrupter = interrupter(self.name())?;
@@ -234,9 +287,7 @@ impl Model {
             // What is interrupted fails in some way or other; what matters is that it was to stop.
             if stop.is_raised() { Err(EmbedError::Stopped) } else { result }
         };
-        workers::run(job, self.threads(job), runs.len(), &stop, &work, &|| {
-            self.failed("a worker thread panicked")
-        })
+        workers::run(job, threads, runs.len(), &stop, &work, &|| self.failed("a worker thread panicked"))
     }
 
     /// Runs the model once; gives the rows' vectors one after the other.
@@ -260,8 +311,8 @@ impl Model {
         for ((row, vector), given) in
             batch.rows.iter().zip(vectors.chunks_exact_mut(dim)).zip(numbers.chunks_exact(per_row))
         {
-            let pooling = if self.signature.per_token { self.spec.pooling() } else { Pooling::Cls };
-            pool(pooling, given, row.len(), vector);
+            let pooling = if self.signature.per_token { self.spec.pooling() } else { None };
+            pool(pooling.unwrap_or(Pooling::Cls), given, row.len(), vector);
             if !normalise(vector) {
                 return Err(EmbedError::NotFinite { model: self.name().to_owned() });
             }
@@ -271,7 +322,7 @@ impl Model {
 
     /// Runs the model on one short text, on the calling thread, to learn the length of its vectors.
     fn probe(&self, interrupter: &Interrupter) -> Result<usize, EmbedError> {
-        let tokens = self.text_tokens.split("a", Role::Passage)?;
+        let tokens = self.text_tokens.split("a", Role::Passage, &|| false)?;
         Ok(self.run(vec![&tokens.ids], interrupter)?.len())
     }
 
@@ -279,18 +330,36 @@ impl Model {
         if let Some(session) = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(session);
         }
-        let file = SessionFile { path: &self.loaded_from, mapped: self.mapped };
-        let session = session::open(self.library, &file, self.provider, interrupter)?;
-        // Another model under the same name would give other vectors for some of the rows.
-        self.spec.check_unchanged()?;
+        let session = session::open(self.library, &self.file, self.provider, interrupter)?;
+        if self.file.held.is_none() {
+            // Another model under the same name would give other vectors for some of the rows.
+            self.spec.check_unchanged()?;
+        }
         Ok(session)
     }
 
-    /// How many threads may run the model at once.
-    fn threads(&self, job: &Job) -> usize {
+    /// Ends the sessions that hold more memory than may be held for nothing.
+    fn give_back_sessions(&self) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.truncate(self.sessions_kept());
+    }
+
+    /// Sessions that stay between two calls.
+    fn sessions_kept(&self) -> usize {
+        match self.provider {
+            Provider::Cpu if self.file.mapped => usize::MAX,
+            _ => (COPIES_KEPT / self.spec.weight_bytes().max(1)).max(1) as usize,
+        }
+    }
+
+    /// How many threads may run the model at once, with so many tokens to do.
+    fn threads(&self, job: &Job, tokens: usize) -> usize {
         let sessions = match self.provider {
-            Provider::Cpu if self.mapped => usize::MAX,
-            Provider::Cpu => (COPIES_LIMIT / self.spec.weight_bytes().max(1)).max(1) as usize,
+            Provider::Cpu if self.file.mapped => usize::MAX,
+            Provider::Cpu => {
+                let most = (COPIES_LIMIT / self.spec.weight_bytes().max(1)).max(1) as usize;
+                most.min(self.sessions_kept().max(tokens / TOKENS_PER_COPY))
+            }
             // The device does one run at a time anyway, and has room for one copy of the weights.
             Provider::Cuda => 1,
         };
@@ -308,6 +377,32 @@ impl Model {
     fn failed(&self, reason: &str) -> EmbedError {
         failed(self.name(), reason)
     }
+}
+
+/// See [`Model::exact_fingerprint`].
+fn exact_fingerprint(
+    library: &Library,
+    spec: &ModelSpec,
+    provider: Provider,
+    fingerprint: [u8; 32],
+    serving: &Serving,
+) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&fingerprint);
+    hasher.update(&[provider as u8, u8::from(serving.mapped)]);
+    // A step that is left out makes no other vectors, but none.
+    for text in [library.build_info(), spec.extra_step().unwrap_or_default()] {
+        hasher.update(blake3::hash(text.as_bytes()).as_bytes());
+    }
+    for hash in serving.hashes() {
+        hasher.update(hash.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// What the store remembers a model's first run under.
+fn ran(exact: &[u8; 32]) -> String {
+    format!("ran-{}", blake3::Hash::from_bytes(*exact).to_hex())
 }
 
 fn failed(model: &str, reason: &str) -> EmbedError {

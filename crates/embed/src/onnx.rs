@@ -3,9 +3,15 @@
 //!
 //! An ONNX file is one protobuf message, `ModelProto` in onnx.proto of the ONNX project. This walks its wire format and
 //! skips over the weights, so a model of gigabytes takes a few milliseconds and a few kB.
+//!
+//! A file that is no such message is refused at its first odd field. That matters most for a file of zeros, as a
+//! download that reserved its space leaves it: to a reader of protobuf that does not look at field numbers it is
+//! billions of fields.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Seek};
+
+use crate::store::ShouldStop;
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,13 +23,17 @@ pub struct Scan {
     pub dynamic_quantisation: bool,
 }
 
-/// `Err` says why this is not an ONNX file.
-pub fn scan<R: Read + Seek>(reader: R, size: u64) -> Result<Scan, String> {
-    let mut walk = Walk { reader, at: 0, scan: Scan::default(), graphs: 0 };
-    walk.message(Message::Model, size, 0)?;
-    match walk.graphs {
-        0 => Err("it holds no graph".to_owned()),
-        _ => Ok(walk.scan),
+/// `Err` says why this is not an ONNX file; None if `should_stop` said so. The number of steps is bounded, whatever the
+/// file holds.
+pub fn scan<R: Read + Seek>(reader: R, size: u64, should_stop: ShouldStop) -> Result<Option<Scan>, String> {
+    let scan = Scan::default();
+    let mut walk =
+        Walk { reader, at: 0, scan, graphs: 0, fields: 0, unknown: 0, should_stop, stopped: false };
+    match walk.message(Message::Model, size, 0) {
+        Err(_) if walk.stopped => Ok(None),
+        Err(reason) => Err(reason),
+        Ok(()) if walk.graphs == 0 => Err("it holds no graph".to_owned()),
+        Ok(()) => Ok(Some(walk.scan)),
     }
 }
 
@@ -49,6 +59,12 @@ enum Field {
     Other,
 }
 
+/// Wire types of protobuf.
+const VARINT: u64 = 0;
+const FIXED64: u64 = 1;
+const BYTES: u64 = 2;
+const FIXED32: u64 = 5;
+
 impl Message {
     fn field(self, number: u64) -> Field {
         use Message::*;
@@ -66,20 +82,53 @@ impl Message {
             _ => Field::Other,
         }
     }
+
+    /// The wire types that onnx.proto allows a field, repeated numbers packed or not; None for a field that it lacks.
+    fn wire_types(self, number: u64) -> Option<&'static [u64]> {
+        use Message::*;
+        Some(match (self, number) {
+            (Model, 1 | 5) | (Attribute, 3 | 20) | (Tensor, 2 | 14) | (Function, 2 | 3) => &[VARINT],
+            (Attribute, 2) => &[FIXED32],
+            (Attribute, 7) | (Tensor, 4) => &[FIXED32, BYTES],
+            (Attribute, 8) | (Tensor, 1 | 5 | 7 | 11) | (SparseTensor, 3) => &[VARINT, BYTES],
+            (Tensor, 10) => &[FIXED64, BYTES],
+            (Model, 2..=4 | 6..=8 | 14 | 20 | 25 | 26)
+            | (Graph, 1 | 2 | 5 | 10..=16)
+            | (Function, 1 | 4..=14)
+            | (Node, 1..=10)
+            | (Attribute, 1 | 4..=6 | 9..=11 | 13..=15 | 21..=23)
+            | (Tensor, 3 | 6 | 8 | 9 | 12 | 13 | 16)
+            | (SparseTensor, 1 | 2)
+            | (Entry, 1 | 2) => &[BYTES],
+            _ => return None,
+        })
+    }
 }
 
+/// Fields that onnx.proto does not know, one after the other: later versions may add a few.
+const MAX_UNKNOWN: usize = 100;
+/// Fields in all. The largest graphs have some hundred thousand.
+const MAX_FIELDS: usize = 4_000_000;
 /// Graphs nest through the attributes of control-flow nodes; nobody nests them deeper than this.
 const MAX_DEPTH: usize = 64;
 const MAX_STRING: u64 = 4096;
 
-struct Walk<R> {
+/// Fields between two questions whether to stop.
+const FIELDS_AT_ONCE: usize = 4096;
+
+struct Walk<'a, R> {
     reader: R,
     at: u64,
     scan: Scan,
     graphs: usize,
+    fields: usize,
+    /// Of them, the latest that onnx.proto does not know.
+    unknown: usize,
+    should_stop: ShouldStop<'a>,
+    stopped: bool,
 }
 
-impl<R: Read + Seek> Walk<R> {
+impl<R: Read + Seek> Walk<'_, R> {
     fn message(&mut self, message: Message, end: u64, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
             return Err("its graphs are nested too deeply".to_owned());
@@ -87,13 +136,14 @@ impl<R: Read + Seek> Walk<R> {
         let (mut key, mut value) = (String::new(), String::new());
         while self.at < end {
             let tag = self.varint(end)?;
+            self.admit(message, tag >> 3, tag & 7)?;
             match tag & 7 {
-                0 => {
+                VARINT => {
                     self.varint(end)?;
                 }
-                1 => self.skip(8, end)?,
-                5 => self.skip(4, end)?,
-                2 => {
+                FIXED64 => self.skip(8, end)?,
+                FIXED32 => self.skip(4, end)?,
+                BYTES => {
                     let length = self.varint(end)?;
                     let Some(inner_end) = self.at.checked_add(length).filter(|&inner| inner <= end) else {
                         return Err("it is cut short or damaged".to_owned());
@@ -114,6 +164,24 @@ impl<R: Read + Seek> Walk<R> {
         }
         if key == "location" {
             self.scan.external.insert(value);
+        }
+        Ok(())
+    }
+
+    /// Whether this can go on being an ONNX file after a field of that number and wire type.
+    fn admit(&mut self, message: Message, number: u64, wire_type: u64) -> Result<(), String> {
+        self.fields += 1;
+        match message.wire_types(number) {
+            Some(allowed) if allowed.contains(&wire_type) => self.unknown = 0,
+            None if number > 0 => self.unknown += 1,
+            _ => return Err("it is not an ONNX file".to_owned()),
+        }
+        if self.unknown > MAX_UNKNOWN || self.fields > MAX_FIELDS {
+            return Err("it is not an ONNX file".to_owned());
+        }
+        if self.fields.is_multiple_of(FIELDS_AT_ONCE) && (self.should_stop)() {
+            self.stopped = true;
+            return Err("it was not read to its end".to_owned());
         }
         Ok(())
     }
@@ -176,7 +244,8 @@ mod tests {
     use std::io::{BufReader, Cursor};
 
     fn scan_bytes(bytes: &[u8]) -> Result<Scan, String> {
-        scan(BufReader::with_capacity(16, Cursor::new(bytes)), bytes.len() as u64)
+        let scanned = scan(BufReader::with_capacity(16, Cursor::new(bytes)), bytes.len() as u64, &|| false);
+        scanned.map(|scan| scan.expect("nothing stopped it"))
     }
 
     fn varint(mut value: usize) -> Vec<u8> {
@@ -233,6 +302,55 @@ mod tests {
         }
         assert!(scan_bytes(b"this is text, not a model").is_err());
         assert!(scan_bytes(b"").is_err());
+    }
+
+    /// A file of which only one byte is repeated, read without end.
+    struct Endless(u8, u64);
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            buffer.fill(self.0);
+            self.1 += buffer.len() as u64;
+            Ok(buffer.len())
+        }
+    }
+
+    impl Seek for Endless {
+        fn seek(&mut self, _: std::io::SeekFrom) -> std::io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn a_file_of_one_byte_is_refused_soon() {
+        for byte in 0..=255 {
+            let mut file = Endless(byte, 0);
+            assert!(scan(&mut file, 64 << 30, &|| false).is_err(), "{byte}");
+            // Some are fields of a model, over and over: those last until there are too many.
+            let most = if byte == 0 { 100 } else { 2 * MAX_FIELDS as u64 + 100 };
+            assert!(file.1 < most, "{byte}: {} bytes read", file.1);
+        }
+    }
+
+    #[test]
+    fn what_follows_the_graph_is_looked_at_too() {
+        let graph = field(7, &field(1, &field(4, b"MatMul")));
+        assert!(scan_bytes(&[graph.clone(), vec![0; 64]].concat()).is_err());
+        // Fields of a later onnx.proto, but not any number of them.
+        let later = |times| [graph.clone(), [0x90, 0x03, 1].repeat(times)].concat();
+        assert!(scan_bytes(&later(50)).is_ok());
+        assert!(scan_bytes(&later(200)).is_err());
+        // A name where a number belongs.
+        assert!(scan_bytes(&[graph, field(1, b"x")].concat()).is_err());
+    }
+
+    #[test]
+    fn the_work_is_bounded() {
+        let node = field(1, &[]).repeat(MAX_FIELDS + 1);
+        let model = field(7, &node);
+        assert!(scan_bytes(&model).is_err());
+        let stopped = scan(BufReader::new(Cursor::new(&model)), model.len() as u64, &|| true);
+        assert_eq!(stopped, Ok(None));
     }
 
     #[test]

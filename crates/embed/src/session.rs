@@ -1,6 +1,7 @@
 //! An ONNX Runtime session: what the model takes and gives, and running it on one batch of token numbers.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ort::ep::ExecutionProvider;
@@ -82,7 +83,12 @@ pub fn open(
     provider: Provider,
     interrupter: &Interrupter,
 ) -> Result<Session, EmbedError> {
-    let failed = |reason: String| EmbedError::ModelFile { path: file.path.to_owned(), reason };
+    // ONNX Runtime names files by the paths it was given, which is more than a user of the model has to know.
+    let folder = file.path.parent().unwrap_or(Path::new("")).display().to_string();
+    let failed = |reason: String| EmbedError::ModelFile {
+        path: file.path.clone(),
+        reason: if folder.is_empty() { reason } else { reason.replace(&format!("{folder}/"), "") },
+    };
     let builder = Session::builder(library.environment()).map_err(|e| failed(e.to_string()))?;
     let provider_failed = |e: String| match provider {
         Provider::Cpu => failed(e),
@@ -91,7 +97,7 @@ pub fn open(
     let builder = configured(builder, file.mapped).map_err(|e| failed(e.to_string()))?;
     let mut builder = with_provider(builder, provider).map_err(|e| provider_failed(e.to_string()))?;
     interrupter.watch(&builder);
-    builder.commit_from_file(file.path).map_err(|e| {
+    builder.commit_from_file(&file.path).map_err(|e| {
         let hint = if file.mapped { "; write the mapped form again, or remove it" } else { "" };
         failed(format!("{e}{hint}"))
     })
@@ -166,6 +172,13 @@ impl Signature {
         let (output, per_token) = output(session, spec.settings().output.as_deref()).map_err(unsupported)?;
         if let (true, Some(step)) = (per_token, spec.extra_step()) {
             return Err(unsupported(format!("its ONNX file leaves out the step \"{step}\" of modules.json")));
+        }
+        if per_token && spec.pooling().is_none() {
+            let reason = "it gives a vector for each token, and no file says how a text's is made of them: copy \
+                          modules.json and 1_Pooling from where the model was published, or write {\"pooling\": \
+                          \"mean\"}, \"cls\" or \"last_token\", whichever it was trained with, into leann.json in its \
+                          folder";
+            return Err(unsupported(reason.to_owned()));
         }
         Ok(Signature { inputs, output, per_token })
     }

@@ -1,7 +1,9 @@
 //! The settings of a model, gathered from the files of a sentence-transformers folder.
 //!
-//! Names and defaults are those of sentence-transformers and transformers; `leann.json`, if there is one, overrides
-//! what they say:
+//! Names and defaults are those of sentence-transformers and transformers, but for the pooling: nothing is pooled in a
+//! way that no file names, because a model pooled in another way than it was trained with still seems to work. A file
+//! that is there and cannot be read is an error, never a default. `leann.json`, if there is one, overrides what the
+//! others say:
 //!
 //! ```json
 //! {
@@ -40,13 +42,16 @@ pub enum Pooling {
 /// model's fingerprint: a new field changes every fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Settings {
-    pub pooling: Pooling,
+    /// None if no file says: then the ONNX file itself has to give a vector for each text.
+    pub pooling: Option<Pooling>,
     pub max_tokens: usize,
     pub query_prompt: String,
     pub passage_prompt: String,
     pub lower_case: bool,
     pub output: Option<String>,
     pub one_row_per_run: bool,
+    /// Where the encoder's settings name it. Some models tell a token's place by it.
+    pub pad_token: Option<u32>,
 }
 
 /// Everything the settings files say.
@@ -62,7 +67,6 @@ pub struct Gathered {
     /// A step after the encoder that this crate does not do itself: usable only if the ONNX file does it.
     pub extra_step: Option<String>,
     pub dim: Option<usize>,
-    pub pad_token: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -159,17 +163,21 @@ pub fn gather(folder: &Folder, name: &str) -> Result<Gathered, EmbedError> {
     let overrides: Overrides = folder.json(Path::new("leann.json"))?.unwrap_or_default();
     let encoder: EncoderConfig = folder.json(Path::new("config.json"))?.unwrap_or_default();
     let sentence = sentence_config(folder)?;
+    let tokenizer: TokenizerConfig = folder.json(Path::new("tokenizer_config.json"))?.unwrap_or_default();
     let modules = Modules::read(folder)?;
-    let pooling_config: PoolingConfig = folder.json(&modules.pooling_file)?.unwrap_or_default();
+    let pooling_config: PoolingConfig = match &modules.pooling_file {
+        Some(file) => folder.json(file)?.unwrap_or_default(),
+        None => PoolingConfig::default(),
+    };
     let pooling = match overrides.pooling {
-        Some(pooling) => pooling,
+        Some(pooling) => Some(pooling),
         None => pooling_mode(&pooling_config)
             .map_err(|reason| EmbedError::Unsupported { model: name.to_owned(), reason })?,
     };
     let prompts: Prompts = folder.json(Path::new("config_sentence_transformers.json"))?.unwrap_or_default();
     let max_tokens = match overrides.max_tokens {
         Some(tokens) => tokens,
-        None => max_tokens(folder, &sentence, &encoder)?,
+        None => max_tokens(&tokenizer, &sentence, &encoder),
     };
     if !(1..=MAX_MAX_TOKENS).contains(&max_tokens) {
         let reason = format!("its maximum of {max_tokens} tokens is not between 1 and {MAX_MAX_TOKENS}");
@@ -185,6 +193,7 @@ pub fn gather(folder: &Folder, name: &str) -> Result<Gathered, EmbedError> {
         lower_case: overrides.lower_case.or(sentence.do_lower_case).unwrap_or(false),
         output: overrides.output,
         one_row_per_run: overrides.one_row_per_run.unwrap_or(false),
+        pad_token: encoder.pad_token_id,
     };
     Ok(Gathered {
         settings,
@@ -197,7 +206,6 @@ pub fn gather(folder: &Folder, name: &str) -> Result<Gathered, EmbedError> {
             None => pooling_config.word_embedding_dimension.or(encoder.hidden_size),
         },
         extra_step: modules.extra_step,
-        pad_token: encoder.pad_token_id,
     })
 }
 
@@ -210,27 +218,26 @@ fn sentence_config(folder: &Folder) -> Result<SentenceConfig, EmbedError> {
     Ok(SentenceConfig::default())
 }
 
-/// What `modules.json` lists; without it, an encoder and pooling.
+/// What `modules.json` lists; without it, an encoder and what `1_Pooling` says, if that is there.
 struct Modules {
-    pooling_file: PathBuf,
+    pooling_file: Option<PathBuf>,
     normalises: bool,
     extra_step: Option<String>,
 }
 
 impl Modules {
     fn read(folder: &Folder) -> Result<Modules, EmbedError> {
-        let listed: Vec<Module> = folder.json(Path::new("modules.json"))?.unwrap_or_default();
+        let listed: Option<Vec<Module>> = folder.json(Path::new("modules.json"))?;
         let mut modules = Modules {
-            pooling_file: PathBuf::from("1_Pooling/config.json"),
+            pooling_file: listed.is_none().then(|| PathBuf::from("1_Pooling/config.json")),
             normalises: false,
             extra_step: None,
         };
-        for module in listed {
+        for module in listed.unwrap_or_default() {
             // "sentence_transformers.models.Pooling"; the path before the class name has changed over time.
             match module.kind.rsplit('.').next().unwrap_or_default() {
                 "Transformer" | "Dropout" => {}
-                "Pooling" if module.path.is_empty() => modules.pooling_file = PathBuf::from("config.json"),
-                "Pooling" => modules.pooling_file = Path::new(&module.path).join("config.json"),
+                "Pooling" => modules.pooling_file = Some(Path::new(&module.path).join("config.json")),
                 "Normalize" => modules.normalises = true,
                 _ => modules.extra_step = Some(module.kind),
             }
@@ -239,7 +246,8 @@ impl Modules {
     }
 }
 
-fn pooling_mode(config: &PoolingConfig) -> Result<Pooling, String> {
+/// None if the file says nothing of it.
+fn pooling_mode(config: &PoolingConfig) -> Result<Option<Pooling>, String> {
     if config.include_prompt == Some(false) {
         return Err("its pooling leaves out the prompt".to_owned());
     }
@@ -257,23 +265,19 @@ fn pooling_mode(config: &PoolingConfig) -> Result<Pooling, String> {
         None => flags.iter().filter(|flag| flag.0).map(|flag| flag.1).collect(),
     };
     match names[..] {
-        [] | ["mean"] => Ok(Pooling::Mean),
-        ["cls"] => Ok(Pooling::Cls),
-        ["lasttoken"] => Ok(Pooling::LastToken),
+        [] => Ok(None),
+        ["mean"] => Ok(Some(Pooling::Mean)),
+        ["cls"] => Ok(Some(Pooling::Cls)),
+        ["lasttoken"] => Ok(Some(Pooling::LastToken)),
         _ => Err(format!("its pooling is \"{}\", not mean, cls or last token", names.join("\" and \""))),
     }
 }
 
 /// sentence-transformers' own rule: what is set, else the least of what tokenizer and encoder can take.
-fn max_tokens(
-    folder: &Folder,
-    sentence: &SentenceConfig,
-    encoder: &EncoderConfig,
-) -> Result<usize, EmbedError> {
+fn max_tokens(tokenizer: &TokenizerConfig, sentence: &SentenceConfig, encoder: &EncoderConfig) -> usize {
     if let Some(set) = sentence.max_seq_length {
-        return Ok(whole(set));
+        return whole(set);
     }
-    let tokenizer: TokenizerConfig = folder.json(Path::new("tokenizer_config.json"))?.unwrap_or_default();
     // RoBERTa and its kin count positions from the padding token's number plus one.
     let counts_from_two = encoder
         .model_type
@@ -282,7 +286,7 @@ fn max_tokens(
     let positions = encoder.max_position_embeddings.map(|n| n - if counts_from_two { 2.0 } else { 0.0 });
     let known = [tokenizer.model_max_length, positions];
     let least = known.into_iter().flatten().map(whole).filter(|&n| n <= MAX_MAX_TOKENS).min();
-    Ok(least.unwrap_or(DEFAULT_MAX_TOKENS))
+    least.unwrap_or(DEFAULT_MAX_TOKENS)
 }
 
 /// Saturates: no number in a settings file is trusted to be a sensible size.
@@ -317,13 +321,14 @@ mod tests {
     fn defaults_are_those_of_sentence_transformers() {
         let found = gathered(&[]).unwrap();
         let expected = Settings {
-            pooling: Pooling::Mean,
+            pooling: None,
             max_tokens: 512,
             query_prompt: String::new(),
             passage_prompt: String::new(),
             lower_case: false,
             output: None,
             one_row_per_run: false,
+            pad_token: None,
         };
         assert_eq!(found.settings, expected);
         assert!(!found.normalises && found.dim.is_none() && found.extra_step.is_none());
@@ -347,12 +352,12 @@ mod tests {
             ),
         ];
         let found = gathered(&files).unwrap();
-        assert_eq!(found.settings.pooling, Pooling::Cls);
+        assert_eq!(found.settings.pooling, Some(Pooling::Cls));
         assert_eq!(found.settings.max_tokens, 200);
         assert_eq!(found.settings.query_prompt, "find: ");
         assert_eq!(found.settings.passage_prompt, "text: ");
         assert!(found.settings.lower_case && found.normalises);
-        assert_eq!((found.dim, found.pad_token), (Some(32), Some(1)));
+        assert_eq!((found.dim, found.settings.pad_token), (Some(32), Some(1)));
 
         let overrides = r#"{"model_file": "x/y.onnx", "pooling": "last_token", "max_tokens": 7, "query_prompt": "",
             "passage_prompt": "p", "lower_case": false, "output": "o", "one_row_per_run": true}"#;
@@ -360,13 +365,14 @@ mod tests {
         files.push(("leann.json", overrides));
         let found = gathered(&files).unwrap();
         let expected = Settings {
-            pooling: Pooling::LastToken,
+            pooling: Some(Pooling::LastToken),
             max_tokens: 7,
             query_prompt: String::new(),
             passage_prompt: "p".to_owned(),
             lower_case: false,
             output: Some("o".to_owned()),
             one_row_per_run: true,
+            pad_token: Some(1),
         };
         assert_eq!(found.settings, expected);
         assert_eq!(found.model_file.as_deref(), Some(Path::new("x/y.onnx")));
@@ -375,9 +381,12 @@ mod tests {
     #[test]
     fn pooling_modes() {
         let of = |config: &str| gathered(&[("1_Pooling/config.json", config)]).map(|g| g.settings.pooling);
-        assert_eq!(of(r#"{"pooling_mode_lasttoken": true}"#).unwrap(), Pooling::LastToken);
-        assert_eq!(of(r#"{"pooling_mode": "cls"}"#).unwrap(), Pooling::Cls);
-        assert_eq!(of(r#"{"pooling_mode": ["mean"]}"#).unwrap(), Pooling::Mean);
+        assert_eq!(of(r#"{"pooling_mode_lasttoken": true}"#).unwrap(), Some(Pooling::LastToken));
+        assert_eq!(of(r#"{"pooling_mode": "cls"}"#).unwrap(), Some(Pooling::Cls));
+        assert_eq!(of(r#"{"pooling_mode": ["mean"]}"#).unwrap(), Some(Pooling::Mean));
+        // What is not said is not guessed.
+        assert_eq!(of(r#"{"word_embedding_dimension": 8}"#).unwrap(), None);
+        assert_eq!(of(r#"{"pooling_mode_mean_tokens": false}"#).unwrap(), None);
         for refused in [
             r#"{"pooling_mode_max_tokens": true}"#,
             r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#,
@@ -386,6 +395,14 @@ mod tests {
         ] {
             assert!(matches!(of(refused), Err(EmbedError::Unsupported { .. })), "{refused}");
         }
+    }
+
+    #[test]
+    fn modules_without_pooling_have_none() {
+        let modules = r#"[{"type": "sentence_transformers.models.Transformer"}]"#;
+        let left_over = ("1_Pooling/config.json", r#"{"pooling_mode_mean_tokens": true}"#);
+        assert_eq!(gathered(&[left_over]).unwrap().settings.pooling, Some(Pooling::Mean));
+        assert_eq!(gathered(&[left_over, ("modules.json", modules)]).unwrap().settings.pooling, None);
     }
 
     #[test]
@@ -432,8 +449,12 @@ mod tests {
             ("leann.json", r#"{"pooling": "max"}"#),
             ("leann.json", r#"{"query_promt": ""}"#),
             ("sentence_bert_config.json", r#"{"max_seq_length": "long"}"#),
+            ("tokenizer_config.json", "["),
+            ("config_sentence_transformers.json", ""),
+            ("1_Pooling/config.json", "mean"),
         ] {
-            let error = gathered(&[(name, content)]).unwrap_err();
+            // Also where another file says what this one is read for.
+            let error = gathered(&[("config.json", "{}"), (name, content)]).unwrap_err();
             assert!(matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with(name)), "{error}");
         }
         let outside = r#"[{"type": "x.Pooling", "path": "../elsewhere"}]"#;

@@ -1,14 +1,15 @@
 //! What a model's folder holds: its files, its settings, its fingerprint. Needs no ONNX Runtime.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::folder::{Folder, Stamp, TOKENIZER_LIMIT, WEIGHTS_LIMIT, is_plain_name};
-use crate::mapped::{self, Mapped, Weights};
+use crate::folder::{Folder, GRAPH_LIMIT, Stamp, TOKENIZER_LIMIT, WEIGHTS_LIMIT, is_plain_name};
+use crate::mapped::Mapped;
 use crate::onnx::{self, Scan};
 use crate::settings::{self, Gathered, Pooling, Settings};
+use crate::store::{Held, Original, ShouldStop, Store};
 use crate::{EmbedError, Role};
 
 /// A model as its folder describes it.
@@ -27,18 +28,37 @@ pub struct ModelSpec {
     fingerprint: OnceLock<[u8; 32]>,
 }
 
-/// The file to make a session from.
-pub struct SessionFile<'a> {
-    pub path: &'a Path,
+/// A file that weights come from.
+#[derive(Clone, Debug)]
+struct Weights {
+    /// Without its folder.
+    name: String,
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// The files that a model is to be served from: the first names the others.
+pub struct Serving<'a> {
+    originals: Vec<Original<'a>>,
     /// Already optimised, with weights that stay in the file.
     pub mapped: bool,
+}
+
+/// The file to make sessions from.
+#[derive(Debug)]
+pub struct SessionFile {
+    pub path: PathBuf,
+    /// Already optimised, with weights that stay in the file.
+    pub mapped: bool,
+    /// The copy that it lies in, if it lies in one.
+    pub held: Option<Held>,
 }
 
 /// The weights, unless `leann.json` says otherwise.
 const MODEL_FILES: [&str; 2] = ["onnx/model.onnx", "model.onnx"];
 const TOKENIZER: &str = "tokenizer.json";
 /// Changes when the same folder would give other vectors than before.
-const FINGERPRINT_DOMAIN: &[u8] = b"leann model 1\0";
+const FINGERPRINT_DOMAIN: &[u8] = b"leann model 2\0";
 
 impl ModelSpec {
     /// Reads the settings in `dir`. A link to a folder is followed; links inside may not lead out of it.
@@ -47,6 +67,10 @@ impl ModelSpec {
     /// file that cannot be read, is too large or says something it cannot mean; `Unsupported` for a model this crate
     /// would embed wrongly.
     pub fn open(dir: &Path) -> Result<ModelSpec, EmbedError> {
+        ModelSpec::open_stoppable(dir, &|| false)
+    }
+
+    fn open_stoppable(dir: &Path, should_stop: ShouldStop) -> Result<ModelSpec, EmbedError> {
         let folder = Folder::open(dir)?;
         let name =
             dir.file_name().or(folder.path().file_name()).unwrap_or_default().to_string_lossy().into_owned();
@@ -60,17 +84,15 @@ impl ModelSpec {
             missing("it holds neither onnx/model.onnx nor model.onnx, nor what leann.json names")
         })?;
         let mapped = Mapped::find(&folder, &source)?;
-        let (weights, scan) = find_weights(&folder, &source)?;
-        if weights.is_empty() && mapped.is_none() {
-            return Err(missing("its mapped form is incomplete, and there is no ONNX file"));
-        }
+        let (weights, scan) = find_weights(&folder, &source, should_stop)?;
         gathered.settings.one_row_per_run = gathered.one_row_per_run.unwrap_or_else(|| {
-            let receipt = mapped.as_ref().map(|mapped| mapped.receipt().one_row_per_run);
+            let receipt = mapped.as_ref().map(|mapped| mapped.one_row_per_run);
             scan.map(|scan| scan.dynamic_quantisation).or(receipt).unwrap_or(false)
         });
-        let derived = mapped.iter().flat_map(|mapped| [&mapped.graph, &mapped.data]);
-        let files = weights.iter().map(|file| &file.path).chain(derived).chain([&tokenizer]);
-        let stamp = Stamp::of(files.map(PathBuf::as_path))?;
+        let derived = mapped.iter().flat_map(Mapped::paths);
+        let files =
+            weights.iter().map(|file| file.path.as_path()).chain(derived).chain([tokenizer.as_path()]);
+        let stamp = Stamp::of(files)?;
         let (hashes, fingerprint) = (OnceLock::new(), OnceLock::new());
         Ok(ModelSpec { name, folder, gathered, tokenizer, weights, mapped, stamp, hashes, fingerprint })
     }
@@ -78,6 +100,15 @@ impl ModelSpec {
     /// Opens the model called `name` in a folder of models. `name` has to be the plain name of a folder in it: no
     /// path, no `..`, not hidden, and not a link that leads out of `models`.
     pub fn find(models: &Path, name: &str) -> Result<ModelSpec, EmbedError> {
+        ModelSpec::find_stoppable(models, name, &|| false)
+    }
+
+    /// The same, given up with `Stopped` when `should_stop` says so.
+    pub fn find_stoppable(
+        models: &Path,
+        name: &str,
+        should_stop: ShouldStop,
+    ) -> Result<ModelSpec, EmbedError> {
         let dir = models.join(name);
         let missing = |reason: String| EmbedError::ModelMissing { path: dir.clone(), reason };
         if !is_plain_name(name) {
@@ -88,11 +119,11 @@ impl ModelSpec {
         if !real.starts_with(&root) {
             return Err(missing("it is a link that leads outside the folder of models".to_owned()));
         }
-        ModelSpec::open(&dir)
+        ModelSpec::open_stoppable(&dir, should_stop)
     }
 
-    /// The names of the folders in `models` that hold a `tokenizer.json`, sorted. Whether one is a usable model shows
-    /// when it is opened.
+    /// The names of the folders in `models` that look like models, sorted: they hold a `tokenizer.json` or an ONNX file,
+    /// or cannot be looked into. Whether one is a usable model shows when it is opened and loaded.
     pub fn list(models: &Path) -> Result<Vec<String>, EmbedError> {
         let missing =
             |e: std::io::Error| EmbedError::ModelMissing { path: models.to_owned(), reason: e.to_string() };
@@ -100,7 +131,7 @@ impl ModelSpec {
         for entry in models.read_dir().map_err(missing)? {
             let entry = entry.map_err(missing)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if is_plain_name(&name) && entry.path().join(TOKENIZER).is_file() {
+            if is_plain_name(&name) && looks_like_a_model(&entry.path()) {
                 names.push(name);
             }
         }
@@ -128,7 +159,8 @@ impl ModelSpec {
         self.settings().max_tokens
     }
 
-    pub fn pooling(&self) -> Pooling {
+    /// None where no file says: usable only if the ONNX file gives a vector for each text itself.
+    pub fn pooling(&self) -> Option<Pooling> {
         self.settings().pooling
     }
 
@@ -148,8 +180,17 @@ impl ModelSpec {
     /// blake3 of all that decides which vector a text gets: the weights, the tokenizer and the settings. Equal for
     /// copies of a folder, and with or without the mapped form.
     ///
-    /// Reads the whole of the weights unless the mapped form's receipt knows their hash; later calls are free.
+    /// Reads the whole of the weights the first time; later calls are free.
     pub fn fingerprint(&self) -> Result<[u8; 32], EmbedError> {
+        self.fingerprint_stoppable(&Store::none(), &|| false)
+    }
+
+    /// The same, reading only what the store does not remember, given up with `Stopped` when `should_stop` says so.
+    pub fn fingerprint_stoppable(
+        &self,
+        store: &Store,
+        should_stop: ShouldStop,
+    ) -> Result<[u8; 32], EmbedError> {
         if let Some(known) = self.fingerprint.get() {
             return Ok(*known);
         }
@@ -159,7 +200,7 @@ impl ModelSpec {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
-        for hash in self.hashes()? {
+        for hash in self.hashes(store, should_stop)? {
             item(hash.as_bytes());
         }
         item(blake3::hash(&self.tokenizer_json()?).as_bytes());
@@ -183,10 +224,6 @@ impl ModelSpec {
         self.gathered.extra_step.as_deref()
     }
 
-    pub(crate) fn pad_token(&self) -> Option<u32> {
-        self.gathered.pad_token
-    }
-
     pub(crate) fn tokenizer_path(&self) -> &Path {
         &self.tokenizer
     }
@@ -204,42 +241,81 @@ impl ModelSpec {
         self.weights.iter().map(|file| file.bytes).sum()
     }
 
-    /// The mapped form for the CPU if it was made from these weights, else the ONNX file.
-    pub(crate) fn session_file(&self, cpu: bool) -> Result<SessionFile<'_>, EmbedError> {
+    /// The mapped form for the CPU if it was made from these weights, else the ONNX file. Verified.
+    pub(crate) fn serving(
+        &self,
+        cpu: bool,
+        store: &Store,
+        should_stop: ShouldStop,
+    ) -> Result<Serving<'_>, EmbedError> {
+        let hashes = self.hashes(store, should_stop)?;
         if cpu
             && let Some(mapped) = &self.mapped
-            && self.hashes()? == self.receipt_hashes(mapped)?
+            && hashes == mapped.sources()
         {
-            return Ok(SessionFile { path: &mapped.graph, mapped: true });
+            mapped.verify(store, should_stop)?;
+            return Ok(Serving { originals: mapped.originals().into(), mapped: true });
         }
-        match self.weights.first() {
-            Some(source) => Ok(SessionFile { path: &source.path, mapped: false }),
-            None => Err(EmbedError::ModelMissing {
+        if self.weights.is_empty() {
+            return Err(EmbedError::ModelMissing {
                 path: self.dir().to_owned(),
                 reason: "it holds no ONNX file, and its mapped form serves only the CPU".to_owned(),
-            }),
+            });
         }
+        let originals = self
+            .weights
+            .iter()
+            .zip(hashes)
+            .map(|(file, hash)| Original { path: &file.path, name: file.name.as_ref(), hash: *hash })
+            .collect();
+        Ok(Serving { originals, mapped: false })
     }
 
-    fn hashes(&self) -> Result<&[blake3::Hash], EmbedError> {
+    fn hashes(&self, store: &Store, should_stop: ShouldStop) -> Result<&[blake3::Hash], EmbedError> {
         if self.hashes.get().is_none() {
-            let receipt = self.mapped.as_ref().map(Mapped::receipt);
             let hashes = match &self.mapped {
-                Some(mapped) if self.weights.is_empty() => self.receipt_hashes(mapped)?,
-                _ => mapped::hashes(&self.weights, receipt)?,
+                Some(mapped) if self.weights.is_empty() => mapped.sources().to_vec(),
+                _ => {
+                    let hash = |file: &Weights| store.hash(&file.path, should_stop);
+                    self.weights.iter().map(hash).collect::<Result<_, _>>()?
+                }
             };
             return Ok(self.hashes.get_or_init(|| hashes));
         }
         Ok(self.hashes.get().map(Vec::as_slice).unwrap_or_default())
     }
+}
 
-    fn receipt_hashes(&self, mapped: &Mapped) -> Result<Vec<blake3::Hash>, EmbedError> {
-        let refuse = |e: blake3::HexError| EmbedError::ModelFile {
-            path: mapped.graph.with_extension("json"),
-            reason: e.to_string(),
-        };
-        mapped.receipt().hashes().map_err(refuse)
+impl Serving<'_> {
+    /// Of the content of the files.
+    pub fn hashes(&self) -> impl Iterator<Item = &blake3::Hash> {
+        self.originals.iter().map(|file| &file.hash)
     }
+
+    /// A copy of the files, if the store has a place for it, or they themselves. A file alone is read and not mapped, so
+    /// it needs no copy.
+    pub fn file(&self, store: &Store, should_stop: ShouldStop) -> Result<SessionFile, EmbedError> {
+        let first = &self.originals[0];
+        let held = if self.originals.len() > 1 { store.copy(&self.originals, should_stop)? } else { None };
+        let path = match &held {
+            Some(held) => held.folder().join(first.name),
+            None => first.path.to_owned(),
+        };
+        Ok(SessionFile { path, mapped: self.mapped, held })
+    }
+}
+
+/// Whether a folder of the folder of models is to be listed.
+fn looks_like_a_model(dir: &Path) -> bool {
+    let there = |file: &str| match dir.join(file).symlink_metadata() {
+        Ok(_) => true,
+        Err(e) => e.kind() == ErrorKind::PermissionDenied,
+    };
+    let holds_onnx = |dir: &Path| match dir.read_dir() {
+        Ok(entries) => entries.flatten().any(|entry| entry.path().extension() == Some("onnx".as_ref())),
+        Err(e) => e.kind() == ErrorKind::PermissionDenied,
+    };
+    there(TOKENIZER) || holds_onnx(dir) || holds_onnx(&dir.join("onnx"))
 }
 
 /// The ONNX file's path relative to the folder; it may be absent if its mapped form is there.
@@ -250,7 +326,7 @@ fn find_source(folder: &Folder, named: Option<&Path>) -> Result<Option<PathBuf>,
         None => usual.as_slice(),
     };
     for candidate in candidates {
-        if folder.find(candidate, WEIGHTS_LIMIT)?.is_some() {
+        if folder.find(candidate, GRAPH_LIMIT)?.is_some() {
             return Ok(Some(candidate.to_path_buf()));
         }
     }
@@ -263,11 +339,16 @@ fn find_source(folder: &Folder, named: Option<&Path>) -> Result<Option<PathBuf>,
 }
 
 /// The ONNX file and the files it keeps weights in, and what a look through it found; nothing if it is absent.
-fn find_weights(folder: &Folder, source: &Path) -> Result<(Vec<Weights>, Option<Scan>), EmbedError> {
-    let Some((path, bytes)) = folder.find(source, WEIGHTS_LIMIT)? else { return Ok((Vec::new(), None)) };
+fn find_weights(
+    folder: &Folder,
+    source: &Path,
+    should_stop: ShouldStop,
+) -> Result<(Vec<Weights>, Option<Scan>), EmbedError> {
+    let Some((path, bytes)) = folder.find(source, GRAPH_LIMIT)? else { return Ok((Vec::new(), None)) };
     let refuse = |reason: String| EmbedError::ModelFile { path: path.clone(), reason };
     let file = File::open(&path).map_err(|e| refuse(e.to_string()))?;
-    let scan = onnx::scan(BufReader::new(file), bytes).map_err(refuse)?;
+    let scan = onnx::scan(BufReader::new(file), bytes, should_stop).map_err(refuse)?;
+    let scan = scan.ok_or(EmbedError::Stopped)?;
     let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut weights = vec![Weights { name: file_name(source), path: path.clone(), bytes }];
     for name in &scan.external {

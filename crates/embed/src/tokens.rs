@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
 use crate::EmbedError;
@@ -41,6 +42,12 @@ const FIRST_BYTES_PER_TOKEN: usize = 16;
 /// Splitting the beginning of a text may end in other tokens than splitting it all would give at that place, if it is
 /// cut where there is no blank; this many tokens at the cut are not trusted.
 const UNSURE_TOKENS: usize = 16;
+/// WordPiece takes time that grows with the third power of a word's length, up to a length that `tokenizer.json` names;
+/// longer words become one unknown token. Published models say 100; no file may say more than this.
+const MAX_WORD_CHARS: usize = 200;
+/// sentence-transformers keeps blanks between the prompt and a text. More of them than these are dropped, so that they
+/// cannot crowd out the text.
+const MAX_LEADING_BLANKS: usize = 1024;
 
 impl TextTokens {
     /// `ModelFile` if `tokenizer.json` is not a tokenizer, `Unsupported` if the model's maximum leaves no room for a
@@ -53,6 +60,7 @@ impl TextTokens {
         let padding = tokenizer.get_padding().map(|padding| padding.pad_id);
         tokenizer.with_padding(None);
         guarded(|| tokenizer.with_truncation(None).map(|_| ())).map_err(refuse)?;
+        limit_words(&mut tokenizer);
         let special_tokens =
             tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let max_tokens = spec.max_tokens();
@@ -69,7 +77,7 @@ impl TextTokens {
             lower_case: spec.settings().lower_case,
             query_prompt: spec.prompt(Role::Query).to_owned(),
             passage_prompt: spec.prompt(Role::Passage).to_owned(),
-            pad_token: spec.pad_token().or(padding).unwrap_or(0),
+            pad_token: spec.settings().pad_token.or(padding).unwrap_or(0),
         })
     }
 
@@ -79,12 +87,20 @@ impl TextTokens {
     }
 
     /// The tokens of the prompt for `role` and the text, with the model's special tokens: at least one, at most
-    /// `max_tokens`. Depends on nothing but text and role.
-    pub fn split(&self, text: &str, role: Role) -> Result<Tokens, EmbedError> {
+    /// `max_tokens`. Depends on nothing but text and role. `Stopped` if `should_stop` says so, which is asked now and then.
+    pub fn split(
+        &self,
+        text: &str,
+        role: Role,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Tokens, EmbedError> {
+        // Blanks at the ends count neither as text that is looked at nor as text that is cut off.
+        let text = self.without_outer_blanks(text, role);
         let looked_at = &text[..cut_at(text, self.max_tokens * MAX_BYTES_PER_TOKEN)];
         let prepared = self.prepared(looked_at, role);
         let failed = |reason| EmbedError::Tokenizer { model: self.model.to_string(), reason };
-        let mut tokens = guarded(|| self.split_prepared(&prepared)).map_err(failed)?;
+        let split = guarded(|| self.split_prepared(&prepared, should_stop)).map_err(failed)?;
+        let mut tokens = split.ok_or(EmbedError::Stopped)?;
         tokens.truncated |= looked_at.len() < text.len();
         if tokens.ids.is_empty() {
             // An empty text and a tokenizer without special tokens: the model still has to be given something.
@@ -93,12 +109,23 @@ impl TextTokens {
         Ok(tokens)
     }
 
-    /// With its prompt, and without blanks at either end, as sentence-transformers has it.
-    fn prepared<'t>(&self, text: &'t str, role: Role) -> Cow<'t, str> {
-        let prompt = match role {
+    fn prompt(&self, role: Role) -> &str {
+        match role {
             Role::Query => &self.query_prompt,
             Role::Passage => &self.passage_prompt,
-        };
+        }
+    }
+
+    fn without_outer_blanks<'t>(&self, text: &'t str, role: Role) -> &'t str {
+        let text = text.trim_end();
+        let begin = text.len() - text.trim_start().len();
+        let dropped = self.prompt(role).trim().is_empty() || begin > MAX_LEADING_BLANKS;
+        if dropped { &text[begin..] } else { text }
+    }
+
+    /// With its prompt, and without blanks at either end, as sentence-transformers has it.
+    fn prepared<'t>(&self, text: &'t str, role: Role) -> Cow<'t, str> {
+        let prompt = self.prompt(role);
         let text =
             if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) };
         if self.lower_case {
@@ -110,10 +137,18 @@ impl TextTokens {
         }
     }
 
-    fn split_prepared(&self, text: &str) -> tokenizers::Result<Tokens> {
+    /// None if it was to stop.
+    fn split_prepared(
+        &self,
+        text: &str,
+        should_stop: &dyn Fn() -> bool,
+    ) -> tokenizers::Result<Option<Tokens>> {
         let room = self.max_tokens - self.special_tokens;
         let mut bytes = self.max_tokens * FIRST_BYTES_PER_TOKEN;
         let mut encoding = loop {
+            if should_stop() {
+                return Ok(None);
+            }
             let end = cut_at(text, bytes);
             let encoding = self.tokenizer.encode_fast(&text[..end], false)?;
             if end == text.len() || encoding.len() > room + UNSURE_TOKENS {
@@ -128,7 +163,18 @@ impl TextTokens {
             encoding.take_overflowing();
         }
         let encoding = self.tokenizer.post_process(encoding, None, true)?;
-        Ok(Tokens { ids: encoding.get_ids().to_vec(), truncated })
+        Ok(Some(Tokens { ids: encoding.get_ids().to_vec(), truncated }))
+    }
+}
+
+/// See [`MAX_WORD_CHARS`].
+fn limit_words(tokenizer: &mut Tokenizer) {
+    if let ModelWrapper::WordPiece(words) = tokenizer.get_model()
+        && words.max_input_chars_per_word > MAX_WORD_CHARS
+    {
+        let mut words = words.clone();
+        words.max_input_chars_per_word = MAX_WORD_CHARS;
+        tokenizer.with_model(words);
     }
 }
 

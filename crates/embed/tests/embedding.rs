@@ -113,6 +113,43 @@ fn a_megabyte_without_words_takes_no_time() {
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
+#[test]
+fn blanks_at_the_ends_count_for_nothing() {
+    let blanks = " \t\n".repeat(1 << 20);
+    let padded = format!("{blanks}the cat sat{blanks}");
+    for model in [&*TINY, &*TINY_B] {
+        let embedded = embed(model, &[&padded], Role::Passage, 1);
+        assert_eq!((embedded.vectors, embedded.truncated), (passage(model, "the cat sat"), 0));
+    }
+    // With a prompt, a few of them lie between it and the text, as in sentence-transformers.
+    assert_eq!(passage(&TINY_B, " \t the cat sat"), passage(&TINY_B, "the cat sat"));
+}
+
+#[test]
+fn no_tokenizer_file_makes_long_words_slow() {
+    let dir = support::copy(&tiny("tiny-hash"));
+    let words = r###"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": LIMIT, "vocab": {"[UNK]": 0, "a": 1, "##a": 2, "b": 3}}}"###;
+    let load_with = |limit: &str| {
+        std::fs::write(dir.path().join("tokenizer.json"), words.replace("LIMIT", limit)).unwrap();
+        load(dir.path())
+    };
+    let long = "a".repeat(100_000);
+    let start = Instant::now();
+    let hostile = load_with("1000000000");
+    let embedded = embed(&hostile, &[&long, &format!("{long} b")], Role::Passage, 1);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // One unknown token, as of every word that is too long.
+    assert_eq!(embedded.tokens, 3);
+    // What published files say is left as it is.
+    let usual = load_with("100");
+    let words = ["a".repeat(100), "a".repeat(101)];
+    let tokens = |word: &str| embed(&usual, &[word], Role::Passage, 1).tokens;
+    assert_eq!((tokens(&words[0]), tokens(&words[1])), (100, 1));
+}
+
 /// Many steps, each of some milliseconds.
 fn slow_model() -> tempfile::TempDir {
     let width = 768u64;

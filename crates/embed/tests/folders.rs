@@ -11,12 +11,15 @@ use support::{copy, tiny};
 #[test]
 fn the_tiny_models_describe_themselves() {
     let a = ModelSpec::open(&tiny("tiny-hash")).unwrap();
-    assert_eq!((a.name(), a.dim(), a.max_tokens(), a.pooling()), ("tiny-hash", Some(64), 128, Pooling::Mean));
+    assert_eq!(
+        (a.name(), a.dim(), a.max_tokens(), a.pooling()),
+        ("tiny-hash", Some(64), 128, Some(Pooling::Mean))
+    );
     assert!(a.normalises() && a.prompt(Role::Query).is_empty() && a.prompt(Role::Passage).is_empty());
     let b = ModelSpec::open(&tiny("tiny-hash-b")).unwrap();
     assert_eq!(
         (b.name(), b.dim(), b.max_tokens(), b.pooling()),
-        ("tiny-hash-b", Some(32), 128, Pooling::Cls)
+        ("tiny-hash-b", Some(32), 128, Some(Pooling::Cls))
     );
     assert_eq!((b.prompt(Role::Query), b.prompt(Role::Passage)), ("search query: ", "passage: "));
     assert_ne!(a.fingerprint().unwrap(), b.fingerprint().unwrap());
@@ -55,6 +58,7 @@ fn the_fingerprint_is_that_of_the_model_and_not_of_the_copy() {
         changed("leann.json", br#"{"lower_case": true}"#),
         changed("leann.json", br#"{"one_row_per_run": true}"#),
         changed("leann.json", br#"{"output": "x"}"#),
+        changed("config.json", br#"{"model_type": "tiny", "hidden_size": 64, "pad_token_id": 7}"#),
     ];
     let tokenizer = fs::read_to_string(dir.path().join("tokenizer.json")).unwrap();
     seen.push(changed("tokenizer.json", tokenizer.replacen("\"zebra\"", "\"zebro\"", 1).as_bytes()));
@@ -63,7 +67,7 @@ fn the_fingerprint_is_that_of_the_model_and_not_of_the_copy() {
     seen.push(changed("onnx/model.onnx", &weights));
     seen.sort_unstable();
     seen.dedup();
-    assert_eq!(seen.len(), 9);
+    assert_eq!(seen.len(), 10);
     assert_eq!(of(), original);
 }
 
@@ -115,6 +119,49 @@ fn what_is_no_sound_file_is_named() {
         "outside",
     );
     says(&|dir| fs::write(dir.join("config.json"), vec![b' '; 2 << 20]).unwrap(), "config.json", "more than");
+    says(
+        &|dir| fs::write(dir.join("leann.json"), r#"{"model_file": "a/b/c/d/model.onnx"}"#).unwrap(),
+        "model.onnx",
+        "levels deep",
+    );
+    // As the cache of Hugging Face has it: a link to a blob outside. The cure is named.
+    says(
+        &|dir| {
+            fs::remove_file(dir.join("model.onnx")).unwrap();
+            symlink(tiny("tiny-hash").join("model.onnx"), dir.join("model.onnx")).unwrap();
+        },
+        "model.onnx",
+        "--local-dir",
+    );
+}
+
+#[test]
+fn a_file_of_zeros_is_refused_at_once() {
+    let dir = copy(&tiny("tiny-hash"));
+    for size in [1, 4096, (2u64 << 30) - 1, 4 << 30] {
+        let begin = std::time::Instant::now();
+        fs::File::create(dir.path().join("model.onnx")).unwrap().set_len(size).unwrap();
+        let error = ModelSpec::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with("model.onnx")),
+            "{error}"
+        );
+        assert!(begin.elapsed() < std::time::Duration::from_millis(500), "{size}: {:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn a_settings_file_that_cannot_be_read_is_no_default() {
+    let settings = ["config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"];
+    for file in settings.into_iter().chain(["config_sentence_transformers.json", "tokenizer_config.json"]) {
+        let dir = copy(&tiny("tiny-hash"));
+        let path = dir.path().join(file);
+        let _ = fs::remove_file(&path);
+        // Nobody can read this, root included.
+        fs::create_dir(&path).unwrap();
+        let error = ModelSpec::open(dir.path()).unwrap_err();
+        assert!(matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with(file)), "{error}");
+    }
 }
 
 #[test]
@@ -128,6 +175,12 @@ fn models_are_found_by_name_only() {
     fs::create_dir(models.path().join("no-model")).unwrap();
     fs::create_dir(models.path().join(".hidden")).unwrap();
     fs::write(models.path().join(".hidden/tokenizer.json"), "{}").unwrap();
+    // Without a tokenizer it is no model, but who put it there will want to know why.
+    for file in ["bare/model.onnx", "export/onnx/model_quantized.onnx", "text/README.md"] {
+        let path = models.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
     symlink("one", models.path().join("alias")).unwrap();
     symlink(outside.path(), models.path().join("elsewhere")).unwrap();
 
@@ -139,6 +192,9 @@ fn models_are_found_by_name_only() {
     {
         assert!(matches!(find(refused), Err(EmbedError::ModelMissing { .. })), "{refused:?}");
     }
-    assert_eq!(ModelSpec::list(models.path()).unwrap(), ["alias", "elsewhere", "one", "two"]);
+    assert_eq!(
+        ModelSpec::list(models.path()).unwrap(),
+        ["alias", "bare", "elsewhere", "export", "one", "two"]
+    );
     assert!(matches!(ModelSpec::list(&models.path().join("none")), Err(EmbedError::ModelMissing { .. })));
 }

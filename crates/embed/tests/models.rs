@@ -125,6 +125,34 @@ fn a_step_that_the_file_leaves_out_is_missed() {
 }
 
 #[test]
+fn pooling_is_never_guessed() {
+    let dir = support::copy(&tiny("tiny-hash-b"));
+    fs::remove_dir_all(dir.path().join("1_Pooling")).unwrap();
+    fs::remove_file(dir.path().join("modules.json")).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, EmbedError::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains(r#"{"pooling": "mean"}"#), "{error}");
+    fs::write(dir.path().join("leann.json"), r#"{"pooling": "cls"}"#).unwrap();
+    let model = load(dir.path());
+    assert_eq!(passage(&model, "x"), passage(&load(&tiny("tiny-hash-b")), "x"));
+    assert_eq!(model.fingerprint(), load(&tiny("tiny-hash-b")).fingerprint());
+
+    // A vector for each text needs none.
+    let graph = Graph::new()
+        .usual_inputs()
+        .floats("pair", &[2], &[3.0, 4.0])
+        .ints("axis", &[1], &[1])
+        .node_with("Cast", &["attention_mask"], &["mask"], &[("to", FLOAT)])
+        .node_with("ReduceSum", &["mask", "axis"], &["count"], &[("keepdims", 1)])
+        .node("Mul", &["count", "pair"], &["sentence_embedding"])
+        .output("sentence_embedding", FLOAT, &[Any("batch"), Fixed(2)]);
+    let dir = with_onnx(&graph.finish());
+    fs::remove_dir_all(dir.path().join("1_Pooling")).unwrap();
+    fs::remove_file(dir.path().join("modules.json")).unwrap();
+    assert_eq!(load(dir.path()).dim(), 2);
+}
+
+#[test]
 fn vectors_without_direction_are_refused() {
     for row in [[0.0; 3], [f32::NAN, 1.0, 1.0], [f32::INFINITY, 1.0, 1.0]] {
         let dir = with_onnx(&numbered(row).usual_inputs().finish());
@@ -311,7 +339,11 @@ fn a_model_that_quantises_as_it_runs_gets_one_row_at_a_time() {
 fn execution_providers_are_known_or_refused() {
     let spec = ModelSpec::open(&tiny("tiny-hash")).unwrap();
     let load = |provider: &str| {
-        Model::load(support::library(), &spec, &LoadOptions { execution_provider: provider.to_owned() })
+        Model::load(
+            support::library(),
+            &spec,
+            &LoadOptions { execution_provider: provider.to_owned(), ..LoadOptions::default() },
+        )
     };
     assert!(load("CPU").is_ok());
     for unknown in ["", "gpu", "abacus"] {

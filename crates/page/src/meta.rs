@@ -7,13 +7,13 @@ use crate::header::{OWN, PageKind, expect, generation_of, start};
 use crate::refs::{HubRef, REF_BYTES};
 
 /// The longest model name, in bytes of UTF-8.
-pub const MAX_MODEL_NAME: usize = 127;
+pub const MAX_MODEL_NAME: usize = leann_value::MAX_NAME;
 
 /// The most entry hubs.
 pub const MAX_ENTRY_HUBS: usize = 64;
 
 /// The most dimensions an embedding may have; more is taken for damage, before anyone allocates for it.
-pub const MAX_DIM: u32 = 65_535;
+pub const MAX_DIM: u32 = leann_value::MAX_DIM as u32;
 
 const INDEX_ID: usize = OWN;
 const SEED: usize = 16;

@@ -70,7 +70,7 @@ fn params_page() -> Vec<u8> {
 
 fn free_page() -> Vec<u8> {
     let mut body = vec![0; LEN];
-    FreePage::init(&mut body, 6, 12_345).unwrap();
+    FreePage::init(&mut body, 6).unwrap();
     body
 }
 

@@ -58,7 +58,7 @@ fn a_new_page_is_empty() {
     let page = NodePage::parse(&body).unwrap();
     assert_eq!((page.generation(), page.count(), page.hub(), page.sketch_bytes()), (1, 0, HUB, 20));
     assert_eq!(page.capacity(), NodePage::capacity_for(1024, 20, narrow()));
-    assert_eq!(page.sketches(), []);
+    assert!(page.sketches().is_empty());
     assert_eq!((page.heap_pointer(0), page.sketch(0)), (None, None));
     assert!(body[22..].iter().all(|&byte| byte == 0));
 }

@@ -1,5 +1,8 @@
 //! Property tests: whatever bytes a page holds, reading and using them is safe.
 
+mod drive;
+
+use drive::exercise;
 use leann_sketch::{Sketcher, TrainOptions};
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -16,24 +19,6 @@ fn sketcher() -> &'static Sketcher {
         let options = TrainOptions { sketch_bytes: 12, rows: 1000, seed: 1 };
         Sketcher::train(&sample(), DIM, &options, &|| false).unwrap()
     })
-}
-
-/// Everything one can do with a sketcher, with the given bytes as sketches.
-fn exercise(sketcher: &Sketcher, sketches: &[u8]) {
-    let embedding: Vec<f32> = (0..sketcher.dim()).map(|i| (i % 3) as f32 - 1.0).collect();
-    let mut projected = vec![0.0; sketcher.directions()];
-    sketcher.project(&embedding, &mut projected);
-    let mut sketch = vec![0; sketcher.sketch_bytes()];
-    sketcher.encode(&embedding, &mut sketch);
-    let query = sketcher.query(&embedding);
-    let mut estimates = Vec::new();
-    query.score(sketches, &mut estimates);
-    assert_eq!(estimates.len(), sketches.len() / sketcher.sketch_bytes());
-    for sketch in sketches.chunks_exact(sketcher.sketch_bytes()) {
-        sketcher.decode(sketch, &mut projected);
-    }
-    let again = Sketcher::from_bytes(&sketcher.to_bytes()).expect("what was read can be written and read");
-    assert_eq!(again.to_bytes(), sketcher.to_bytes());
 }
 
 proptest! {

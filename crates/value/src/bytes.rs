@@ -40,7 +40,7 @@ impl Value {
                     Role::Query => ROLE_QUERY,
                     Role::Passage => ROLE_PASSAGE,
                 };
-                // A model's name has at most 255 bytes: `check_name` stands before every way to make a value.
+                // A model's name has at most 127 bytes: `check_name` stands before every way to make a value.
                 prefix[2..4].copy_from_slice(&(model.len() as u16).to_be_bytes());
                 let (name, rest) = body.split_at_mut(model.len());
                 name.copy_from_slice(model.as_bytes());

@@ -1,17 +1,18 @@
-//! Values of the SQL type `embedding`: a vector, or a text whose vector nobody has needed yet. Here is what they are,
-//! how a literal is read and written (`literal`), and their bytes on disk and on the wire (`bytes`). All of it takes any
-//! input without a panic: both come from clients.
+//! Values of the SQL type `leann.embedding`: a vector, or a text whose vector nobody has needed yet. Here is what they are,
+//! how a literal is read and written (`literal`), what a text means that they are compared with (`operand`), and their bytes
+//! on disk and on the wire (`bytes`). All of it takes any input without a panic: it comes from clients.
 
 #![forbid(unsafe_code)]
 
 mod bytes;
 mod literal;
+mod operand;
 
-/// Most dimensions of a vector.
+/// Most dimensions of a vector, here and in all that keeps or makes one.
 pub const MAX_DIM: usize = 16_000;
 
-/// Longest name of a model, in bytes: what most file systems allow a folder.
-const MAX_NAME: usize = 255;
+/// Longest name of a model, in bytes: what an index's meta page has room for.
+pub const MAX_NAME: usize = 127;
 
 /// A vector this near to unit length is left as it is, so that writing one out and reading it back changes no bit.
 const UNIT_TOLERANCE: f64 = 1e-6;
@@ -103,7 +104,7 @@ impl Value {
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     match name {
         "" => Err("must not be empty"),
-        _ if name.len() > MAX_NAME => Err("must not be longer than 255 bytes"),
+        _ if name.len() > MAX_NAME => Err("must not be longer than 127 bytes"),
         _ if name.starts_with('.') => Err("must not begin with a dot"),
         _ if name.contains(['/', '\\']) => Err("must not contain a slash"),
         _ if name.contains(char::is_control) => Err("must not contain control characters"),

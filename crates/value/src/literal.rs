@@ -5,6 +5,9 @@
 //!   `model`, the default model of whoever needs the vector is meant.
 //! * Anything else is a deferred query: the string is the text.
 //!
+//! These are for the type's own input: dumps, casts, columns. What a text means as the operand of a distance is in
+//! `operand`.
+//!
 //! A value is written as the shortest of these that reads back as the same value.
 
 use std::borrow::Cow;
@@ -103,19 +106,21 @@ fn numbers(literal: &str) -> Option<Result<Vec<f32>, String>> {
         return Some(Ok(Vec::new()));
     }
     let mut numbers = Vec::new();
-    let mut too_large = None;
+    let mut fault = None;
     for item in inner.split(',') {
-        let item = item.trim_ascii();
-        let number: f32 = item.parse().ok()?;
-        if number.is_infinite() && item.contains(|c: char| c.is_ascii_digit()) {
-            too_large = Some(item);
+        match number(item.trim_ascii())? {
+            Ok(number) => numbers.push(number),
+            Err(reason) => fault = Some(reason),
         }
-        numbers.push(number);
     }
-    Some(match too_large {
-        Some(item) => Err(format!("\"{item}\" is out of range for type real")),
-        None => Ok(numbers),
-    })
+    Some(fault.map_or(Ok(numbers), Err))
+}
+
+/// A number as written; `None` if it is anything else.
+pub(crate) fn number(item: &str) -> Option<Result<f32, String>> {
+    let number: f32 = item.parse().ok()?;
+    let too_large = number.is_infinite() && item.contains(|c: char| c.is_ascii_digit());
+    Some(if too_large { Err(format!("\"{item}\" is out of range for type real")) } else { Ok(number) })
 }
 
 /// Each number in the fewest digits that read back as the same.

@@ -2,7 +2,7 @@
 
 mod drive;
 
-use leann_value::{MAX_DIM, Role, Value};
+use leann_value::{Fault, MAX_DIM, Role, Value};
 use proptest::prelude::*;
 
 /// Pieces of which strings are made that look like something else.
@@ -37,10 +37,44 @@ const PIECES: &[&str] = &[
     "a",
 ];
 
+/// How drivers and people write a list of numbers: before it, between two, after it.
+const FORMS: &[[&str; 3]] = &[
+    ["[", ",", "]"],
+    ["{", ",", "}"],
+    ["(", ", ", ")"],
+    ["", ",", ""],
+    ["{\"", "\",\"", "\"}"],
+    ["[ ", " ", "]"],
+    [" ", " , ", "\n"],
+    ["[", "\n  ", "]"],
+];
+
+fn written(numbers: &[f32], [before, between, after]: [&str; 3]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(f32::to_string).collect();
+    format!("{before}{}{after}", numbers.join(between))
+}
+
 proptest! {
     #[test]
     fn any_literal(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..12)) {
         drive::literal(&pieces.concat());
+    }
+
+    #[test]
+    fn any_operand(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..12), dim in 1usize..5) {
+        drive::operand(&pieces.concat(), dim);
+    }
+
+    #[test]
+    fn any_list_of_numbers(
+        numbers in prop::collection::vec(any::<f32>(), 1..9),
+        form in prop::sample::select(FORMS),
+        other in 1usize..9,
+    ) {
+        let text = written(&numbers, form);
+        drive::operand(&text, other);
+        let vector = Value::dense(numbers.clone()).map_err(Fault::Content);
+        prop_assert_eq!(Value::operand(&text, numbers.len()), vector);
     }
 
     #[test]
@@ -63,6 +97,32 @@ fn the_three_forms() {
     assert_eq!(Value::parse("how?"), Ok(Value::query("how?".to_owned())));
     let passage = Value::Deferred { text: "x".to_owned(), role: Role::Passage, model: Some("m".to_owned()) };
     assert_eq!(Value::parse(r#"leann:{"text":"x","role":"passage","model":"m"}"#), Ok(passage));
+}
+
+#[test]
+fn an_operand_is_words() {
+    let literals = [
+        "[2024]",
+        "[]",
+        "{1,2}",
+        "[1,2,3,4]",
+        "1,2",
+        "[1,2,x]",
+        "[1,,2]",
+        "{1 2,3}",
+        "[1,2,3}",
+        "((1,2,3))",
+        "",
+    ];
+    let structured = r#"leann:{"text":"x","model":"another"}"#;
+    for text in literals.into_iter().chain([structured]) {
+        assert_eq!(Value::operand(text, 3), Ok(Value::query(text.to_owned())));
+    }
+    assert_eq!(Value::operand(" {\"3\", \"4\"} ", 2), Ok(Value::Dense(vec![0.6, 0.8])));
+    for text in ["[0,0]", "nan, 1", "[1e39,1]"] {
+        assert!(Value::operand(text, 2).is_err(), "{text}");
+        assert!(Value::operand(text, 3).is_ok(), "{text}");
+    }
 }
 
 #[test]

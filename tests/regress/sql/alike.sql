@@ -42,11 +42,11 @@ SELECT dimensions FROM leann.index_info('alike_embedding') \gset
 CREATE TABLE vectors (id int, v real[]);
 INSERT INTO vectors SELECT n, array_agg(CASE WHEN i = 1 THEN 1 WHEN i = 2 THEN n * 1e-7 ELSE 1e-7 END ORDER BY i)
 FROM generate_series(1, 600) n, generate_series(1, :dimensions) i GROUP BY n;
-CREATE INDEX vectors_embedding ON vectors USING leann ((v::embedding));
-SELECT count(*) FROM (SELECT id FROM vectors ORDER BY v::embedding <-> 'anything' LIMIT 1000) AS near;
+CREATE INDEX vectors_embedding ON vectors USING leann ((v::leann.embedding));
+SELECT count(*) FROM (SELECT id FROM vectors ORDER BY v::leann.embedding <-> 'anything' LIMIT 1000) AS near;
 UPDATE vectors SET v = (SELECT v FROM vectors WHERE id = 1);
 REINDEX INDEX vectors_embedding;
-SELECT count(*) FROM (SELECT id FROM vectors ORDER BY v::embedding <-> 'anything' LIMIT 1000) AS near;
+SELECT count(*) FROM (SELECT id FROM vectors ORDER BY v::leann.embedding <-> 'anything' LIMIT 1000) AS near;
 SELECT * FROM leann.check('vectors_embedding');
 DROP TABLE alike, vectors;
 DROP FUNCTION builds;

@@ -24,9 +24,9 @@ SELECT id FROM docs ORDER BY embedding_of(body) <=> 'rain fell on the hills all 
 SELECT id FROM docs ORDER BY embedding_of(body) <#> 'rain fell on the hills all night' LIMIT 1;
 SELECT id FROM docs ORDER BY embedding_of(body) <-> 'rain fell on the hills all night'::text LIMIT 1;
 SELECT id FROM docs ORDER BY embedding_of(body) <-> 'rain fell on the hills all night'::varchar LIMIT 1;
-SELECT id FROM docs ORDER BY embedding_of(body) <-> 'rain fell on the hills all night'::embedding LIMIT 1;
+SELECT id FROM docs ORDER BY embedding_of(body) <-> 'rain fell on the hills all night'::leann.embedding LIMIT 1;
 SELECT id FROM docs ORDER BY embedding_of(body) <-> (SELECT leann.embed('rain fell on the hills all night', NULL, 'query')) LIMIT 1;
-SELECT id FROM docs ORDER BY embedding_of(body) <-> (SELECT leann.embed('rain fell on the hills all night')::embedding::text) LIMIT 1;
+SELECT id FROM docs ORDER BY embedding_of(body) <-> (SELECT leann.embed('rain fell on the hills all night')::leann.embedding::text) LIMIT 1;
 SELECT id FROM docs ORDER BY embedding_of(body) <-> embedding_of('rain fell on the hills all night') LIMIT 1;
 
 -- The distances are those of unit vectors: L2 squared = 2 cosine = 2 + 2 negative inner product.

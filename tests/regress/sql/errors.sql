@@ -39,11 +39,11 @@ SELECT id FROM docs ORDER BY embedding_of(body) <-> 'passage number 7' LIMIT 1;
 SELECT count(*) FROM docs WHERE id = 51;
 
 -- A vector of the wrong dimension.
-SELECT id FROM docs ORDER BY embedding_of(body) <-> '[1,2,3]' LIMIT 1; \echo :SQLSTATE
+SELECT id FROM docs ORDER BY embedding_of(body) <-> '[1,2,3]'::leann.embedding LIMIT 1; \echo :SQLSTATE
 SELECT id FROM docs ORDER BY embedding_of(body) <-> ARRAY[1,2,3]::real[] LIMIT 1; \echo :SQLSTATE
-SELECT id FROM docs ORDER BY embedding_of(body) <-> '[]' LIMIT 1; \echo :SQLSTATE
+SELECT id FROM docs ORDER BY embedding_of(body) <-> ARRAY[1,2,3] LIMIT 1; \echo :SQLSTATE
 SELECT id FROM docs ORDER BY embedding_of(body) <-> ARRAY[]::real[] LIMIT 1; \echo :SQLSTATE
-CREATE TABLE ready (id int, value embedding);
+CREATE TABLE ready (id int, value leann.embedding);
 INSERT INTO ready VALUES (1, '[1,2,3]');
 CREATE INDEX ON ready USING leann (value);
 TRUNCATE ready;
@@ -52,8 +52,8 @@ INSERT INTO ready VALUES (1, '[1,2,3]');
 INSERT INTO ready VALUES (1, embedding_of('text', 'tiny-hash-b')); \echo :SQLSTATE
 
 -- A query of another model; a default model that changed after the index was made.
-SELECT id FROM docs ORDER BY embedding_of(body) <-> embedding_of('text', 'tiny-hash-b') LIMIT 1;
-PREPARE search_embedding(embedding) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
+SELECT id FROM docs ORDER BY embedding_of(body) <-> embedding_of('text', 'tiny-hash-b') LIMIT 1; \echo :SQLSTATE
+PREPARE search_embedding(leann.embedding) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
 PREPARE search(text) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
 SET plan_cache_mode = force_generic_plan;
 EXECUTE search('passage number 9');
@@ -87,7 +87,7 @@ INSERT INTO docs VALUES (60, 'inserted before the error', 0);
 DECLARE c CURSOR FOR SELECT id FROM docs ORDER BY embedding_of(body) <-> 'passage number 3' LIMIT 5;
 FETCH 1 FROM c;
 SAVEPOINT s;
-SELECT id FROM docs ORDER BY embedding_of(body) <-> '[1,2,3]' LIMIT 1; \echo :SQLSTATE
+SELECT id FROM docs ORDER BY embedding_of(body) <-> ARRAY[1,2,3] LIMIT 1; \echo :SQLSTATE
 ROLLBACK TO s;
 SELECT count(*) FROM (SELECT id FROM docs ORDER BY embedding_of(body) <-> 'inserted before the error' LIMIT 2) AS near;
 FETCH 1 FROM c;

@@ -40,7 +40,7 @@ EXPLAIN (COSTS OFF) SELECT id FROM articles ORDER BY embedding_of(body, 'tiny-ha
 SELECT id FROM articles ORDER BY embedding_of(body, 'tiny-hash-b') <-> 'body about topic 3 item 17' LIMIT 1;
 
 -- A column of type embedding can be indexed itself, with ready-made vectors in it.
-CREATE TABLE ready (id int PRIMARY KEY, value embedding);
+CREATE TABLE ready (id int PRIMARY KEY, value leann.embedding);
 INSERT INTO ready SELECT id, leann.embed(body) FROM articles;
 CREATE INDEX ready_value ON ready USING leann (value);
 SELECT id FROM ready ORDER BY value <-> 'body about topic 3 item 17' LIMIT 1;

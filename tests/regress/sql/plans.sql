@@ -41,7 +41,6 @@ EXPLAIN (COSTS OFF) SELECT id FROM items ORDER BY embedding_of(body) <-> 'item 7
 EXPLAIN (COSTS OFF) SELECT id FROM items ORDER BY embedding_of(body) <-> 'item 7' NULLS FIRST LIMIT 10;
 EXPLAIN (COSTS OFF) SELECT id FROM items ORDER BY embedding_of(body || '!') <-> 'item 7' LIMIT 10;
 EXPLAIN (COSTS OFF) SELECT id FROM items ORDER BY embedding_of(body, 'tiny-hash-b') <-> 'item 7' LIMIT 10;
-EXPLAIN (COSTS OFF) SELECT id FROM items ORDER BY embedding_of(body) <-> embedding_of('item 7', 'tiny-hash-b') LIMIT 10;
 EXPLAIN (COSTS OFF) SELECT id FROM items ORDER BY embedding_of(body) <-> 'item 7', id;
 EXPLAIN (COSTS OFF) SELECT id FROM items ORDER BY embedding_of(body) <-> 'item 7';
 EXPLAIN (COSTS OFF) SELECT id FROM items WHERE embedding_of(body) <-> 'item 7' < 0.5;

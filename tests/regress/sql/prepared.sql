@@ -6,7 +6,7 @@ ANALYZE docs;
 
 PREPARE by_text(text) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
 PREPARE by_varchar(varchar) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
-PREPARE by_embedding(embedding) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
+PREPARE by_embedding(leann.embedding) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
 PREPARE by_reals(real[]) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
 PREPARE untyped AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT 1;
 PREPARE with_limit(text, int) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $1 LIMIT $2;

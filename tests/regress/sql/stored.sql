@@ -78,7 +78,7 @@ INSERT INTO unlogged SELECT body FROM articles;
 SELECT store, nodes FROM leann.index_info('unlogged_stored');
 
 -- Ready-made vectors are exact to the bit.
-CREATE TABLE ready (id int PRIMARY KEY, value embedding);
+CREATE TABLE ready (id int PRIMARY KEY, value leann.embedding);
 INSERT INTO ready SELECT id, leann.embed(body) FROM articles;
 CREATE INDEX ready_value ON ready USING leann (value) WITH (store = float16);
 SELECT id, value <-> (SELECT value FROM ready WHERE id = 99) AS distance FROM ready ORDER BY value <-> (SELECT value FROM ready WHERE id = 99) LIMIT 1;

@@ -44,7 +44,7 @@ SELECT leann.clear_cache();
 SET leann.model_dir = '/nowhere';
 SELECT count(*), count(DISTINCT id), bool_or(id = 2) AS null_row
 FROM (SELECT id FROM texts ORDER BY embedding_of(body) <-> NULL::text LIMIT 100) AS all_rows;
-SELECT count(*) FROM (SELECT id FROM texts ORDER BY embedding_of(body) <-> NULL::embedding LIMIT 3) AS three;
+SELECT count(*) FROM (SELECT id FROM texts ORDER BY embedding_of(body) <-> NULL::leann.embedding LIMIT 3) AS three;
 SELECT count(*) FROM (SELECT id FROM texts ORDER BY embedding_of(body) <-> NULL::real[] LIMIT 3) AS three;
 RESET leann.model_dir;
 

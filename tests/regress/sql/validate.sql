@@ -1,7 +1,7 @@
 -- The operator class is valid, and one that is not is called so.
 SET client_min_messages = notice;
 SELECT opcname, amvalidate(o.oid) FROM pg_opclass o JOIN pg_am a ON a.oid = opcmethod
-WHERE amname IN ('leann', 'hash') AND opcintype IN ('embedding'::regtype) ORDER BY opcname;
+WHERE amname IN ('leann', 'hash') AND opcintype IN ('leann.embedding'::regtype) ORDER BY opcname;
 SELECT amname, pg_indexam_has_property(oid, 'can_order') AS can_order, pg_indexam_has_property(oid, 'can_unique') AS can_unique,
        pg_indexam_has_property(oid, 'can_multi_col') AS can_multi_col, pg_indexam_has_property(oid, 'can_exclude') AS can_exclude,
        pg_indexam_has_property(oid, 'can_include') AS can_include FROM pg_am WHERE amname = 'leann';
@@ -17,11 +17,11 @@ SELECT pg_index_column_has_property('docs_embedding', 1, 'orderable') AS orderab
 -- Operators for the wrong purpose, of the wrong type, of an unknown strategy, missing.
 \set VERBOSITY terse
 CREATE OPERATOR FAMILY broken USING leann;
-CREATE OPERATOR CLASS broken_search FOR TYPE embedding USING leann FAMILY broken AS OPERATOR 1 = (embedding, embedding) FOR SEARCH;
-CREATE OPERATOR CLASS broken_strategy FOR TYPE embedding USING leann AS
-    OPERATOR 9 <-> (embedding, embedding) FOR ORDER BY float_ops;
-CREATE OPERATOR CLASS broken_missing FOR TYPE embedding USING leann AS
-    OPERATOR 1 <-> (embedding, embedding) FOR ORDER BY float_ops;
+CREATE OPERATOR CLASS broken_search FOR TYPE leann.embedding USING leann FAMILY broken AS OPERATOR 1 = (leann.embedding, leann.embedding) FOR SEARCH;
+CREATE OPERATOR CLASS broken_strategy FOR TYPE leann.embedding USING leann AS
+    OPERATOR 9 <-> (leann.embedding, text) FOR ORDER BY float_ops;
+CREATE OPERATOR CLASS broken_missing FOR TYPE leann.embedding USING leann AS
+    OPERATOR 1 <-> (leann.embedding, leann.query) FOR ORDER BY float_ops;
 CREATE OPERATOR CLASS broken_text FOR TYPE text USING leann AS OPERATOR 1 = (text, text) FOR SEARCH;
 SELECT opcname, amvalidate(o.oid) FROM pg_opclass o JOIN pg_am a ON a.oid = opcmethod
 WHERE amname = 'leann' AND opcname LIKE 'broken%' ORDER BY opcname;

@@ -27,7 +27,7 @@ pub fn with_header(kind: u8, bytes: &[u8]) -> Vec<u8> {
 
 /// Everything, over one body; `ops` says what the mutable views do.
 pub fn all(body: &[u8], ops: &[u8]) {
-    let _ = (kind(body), generation(body), FreePage::parse(body).map(|page| page.freed_at()));
+    let _ = (kind(body), generation(body), FreePage::parse(body).map(|page| page.generation()));
     node(body, ops);
     hub(body, ops);
     meta(body);

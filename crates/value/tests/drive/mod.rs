@@ -1,6 +1,6 @@
-//! What holds for any literal and any bytes. The property tests and the fuzz targets of fuzz/ share it.
+//! What holds for any literal, any text operand and any bytes. The property tests and the fuzz targets of fuzz/ share it.
 
-// Each user drives one of the two.
+// Each user drives some of them.
 #![allow(dead_code)]
 
 use leann_value::Value;
@@ -11,6 +11,27 @@ pub fn literal(literal: &str) {
     if let Some(value) = Value::parse(literal).ok().filter(|_| !literal.contains('\0')) {
         comes_back(&value);
     }
+}
+
+/// A text as the right operand of a distance is words in the query role, whatever it looks like, unless it is a list of
+/// `dim` numbers.
+pub fn operand(text: &str, dim: usize) {
+    match Value::operand(text, dim) {
+        Ok(Value::Dense(numbers)) => {
+            assert_eq!(numbers.len(), dim);
+            assert!(only_numbers(text, dim), "taken for a vector: {text:?}");
+        }
+        Ok(words) => assert_eq!(words, Value::query(text.to_owned())),
+        Err(_) => assert!(only_numbers(text, dim), "refused: {text:?}"),
+    }
+}
+
+/// Another reading of the same rule: without brackets and quotes, `dim` numbers and separators are all there is.
+fn only_numbers(text: &str, dim: usize) -> bool {
+    let bare = text.replace(['[', ']', '{', '}', '(', ')', '"'], "");
+    let words = bare.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    let numbers: Vec<_> = words.map(str::parse::<f32>).collect();
+    numbers.len() == dim && numbers.iter().all(Result::is_ok)
 }
 
 /// Bytes of a client either are refused or are a value that comes back.

@@ -1,0 +1,21 @@
+//! What can be done with a sketcher, whatever it was read from. The property tests and a fuzz target of tests/fuzz share it.
+
+use leann_sketch::Sketcher;
+
+/// Everything one can do with a sketcher, with the given bytes as sketches.
+pub fn exercise(sketcher: &Sketcher, sketches: &[u8]) {
+    let embedding: Vec<f32> = (0..sketcher.dim()).map(|i| (i % 3) as f32 - 1.0).collect();
+    let mut projected = vec![0.0; sketcher.directions()];
+    sketcher.project(&embedding, &mut projected);
+    let mut sketch = vec![0; sketcher.sketch_bytes()];
+    sketcher.encode(&embedding, &mut sketch);
+    let query = sketcher.query(&embedding);
+    let mut estimates = Vec::new();
+    query.score(sketches, &mut estimates);
+    assert_eq!(estimates.len(), sketches.len() / sketcher.sketch_bytes());
+    for sketch in sketches.chunks_exact(sketcher.sketch_bytes()) {
+        sketcher.decode(sketch, &mut projected);
+    }
+    let again = Sketcher::from_bytes(&sketcher.to_bytes()).expect("what was read can be written and read");
+    assert_eq!(again.to_bytes(), sketcher.to_bytes());
+}
