@@ -12,6 +12,7 @@ use pgrx::prelude::*;
 
 use crate::guc;
 use crate::pg::encoding;
+use crate::pg::memory;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -200,6 +201,10 @@ impl From<EmbedError> for Error {
                 Error::new(ERRCODE_UNDEFINED_FILE, "the ONNX Runtime library is not installed")
                     .maybe_detail(for_superusers(format!("There is no file \"{}\".", path.display())))
                     .hint(LIBRARY_HINT)
+            }
+            // The loader does not say so.
+            EmbedError::LibraryUnusable { .. } if memory::is_scarce() => {
+                memory::out_of_memory().detail("The system refused memory for the ONNX Runtime library.")
             }
             EmbedError::LibraryUnusable { reason, .. } => {
                 Error::new(ERRCODE_SYSTEM_ERROR, "the ONNX Runtime library cannot be used")

@@ -17,6 +17,7 @@ use leann_graph::{F16Rows, Rows, Unfinished};
 use leann_page::HeapPointer;
 use leann_sketch::{MIN_TRAINING_ROWS, SketchError, Sketcher, TrainOptions};
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -38,11 +39,31 @@ impl Drop for GiveBack {
     }
 }
 
-/// The model that an index is defined on: the one its expression names, else the session's default.
-fn model_of(index: Rel) -> String {
+/// The model that an index is defined on: the one its expression names, else the session's default, and whether it is that.
+fn model_of(index: Rel) -> (String, bool) {
     match expression::definition(index) {
-        expression::Definition::Model(model) => model,
-        expression::Definition::Default => model::default_name(),
+        expression::Definition::Model(model) => (model, false),
+        expression::Definition::Default => (model::default_name(), true),
+    }
+}
+
+thread_local! {
+    /// Start of the statement in which an index of a partition was last said to take the default model.
+    static SAID_AT: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+}
+
+/// Says that a new index takes the default model. Not when it is rebuilt, and once for all partitions.
+fn say_default(index: Rel, model: &str) {
+    // SAFETY: plain questions about this backend's state, and the index's row of pg_class.
+    let (rebuilt, partition, now) = unsafe {
+        (
+            pg_sys::ReindexIsProcessingIndex(index.oid()),
+            (*(*index.raw()).rd_rel).relispartition,
+            pg_sys::GetCurrentStatementStartTimestamp(),
+        )
+    };
+    if !rebuilt && !(partition && SAID_AT.replace(now) == now) {
+        errors::notice_default_model(&index.name(), model);
     }
 }
 
@@ -86,7 +107,11 @@ unsafe fn build(table: Rel, index: Rel, info: *mut pg_sys::IndexInfo) -> (f64, u
         write_empty(index, &identity, &options);
         return (0.0, 0);
     }
-    let model = model::get(&model_of(index)).or_raise();
+    let (name, default) = model_of(index);
+    let model = model::get(&name).or_raise();
+    if default {
+        say_default(index, &name);
+    }
     check_room(index, &model, &options);
     progress::phase(Phase::Embedding);
     // SAFETY: reads a setting.

@@ -103,6 +103,17 @@ pub fn raise_default_model(index: &str, model: &str, default: &str) -> ! {
     .raise()
 }
 
+/// A new index whose expression names no model.
+pub fn notice_default_model(index: &str, model: &str) {
+    let message =
+        format!("index \"{index}\" takes the default model \"{model}\", because its expression names none");
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "leann")
+        .set_hint(format!(
+            "Built anew, as by REINDEX, TRUNCATE or a restore, it takes what leann.default_model is then. To keep it to this model, name it: embedding_of(..., '{model}')."
+        ))
+        .report(PgLogLevel::NOTICE);
+}
+
 /// A build met texts that are longer than the model reads.
 pub fn notice_truncated(index: &str, cut: usize, rows: usize, model: &str, tokens: usize) {
     let message = format!(

@@ -7,6 +7,7 @@
 use leann_embed::Job;
 
 use crate::pg::interrupts::{Watch, with_signals_blocked};
+use crate::pg::memory;
 
 /// Runs `work` with a job that ends when an interrupt waits that may raise. `stopped` tells from its result whether that happened;
 /// then the interrupt is served, which mostly raises an ERROR. Where it raises nothing `work` is done again, and after a few times
@@ -14,6 +15,7 @@ use crate::pg::interrupts::{Watch, with_signals_blocked};
 pub fn interruptible<R>(threads: usize, stopped: impl Fn(&R) -> bool, mut work: impl FnMut(&Job) -> R) -> R {
     const CAREFUL_ATTEMPTS: usize = 3;
     for attempt in 0.. {
+        memory::demand();
         let watch = Watch::new(attempt < CAREFUL_ATTEMPTS);
         // An ERROR that the watch raises unwinds through the job, which stops and joins its threads on the way.
         let should_stop = || watch.must_stop();

@@ -170,6 +170,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// statement `work` is told to stop through the flag it is given, all threads are joined, and only then the interrupt is served.
 /// `work` must not touch the server.
 pub fn run_on_threads<R: Send>(threads: usize, work: impl FnOnce(&AtomicBool) -> R + Send) -> R {
+    memory::demand();
     let stop = AtomicBool::new(false);
     let done = AtomicBool::new(false);
     let watch = Watch::new(false);

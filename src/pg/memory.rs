@@ -6,7 +6,11 @@
 //! - Whatever grows with rows is allocated by `try_reserve`, here through [`reserve`], and raises an ERROR that says what it was for.
 //! - Everything else is small. When the system refuses a small allocation, the allocator below gives up a *reserve* of some megabytes,
 //!   tries again, and so succeeds; it only notes that memory is exhausted. The next safe point of ours (`interrupts::check`, or the thread
-//!   that waits while others work) raises the ERROR, unless the reserve can be had again by then, in which case nothing was amiss.
+//!   that waits while others work) raises the ERROR, unless the reserve can be had again by then, in which case nothing was amiss. No work
+//!   begins on other threads without the reserve ([`demand`]).
+//!
+//! There are two reserves: what one thread gives up, others may take, the C++ libraries too. The second is for the backend's own thread,
+//! which has to stop the others and to raise the ERROR.
 //!
 //! Why not raise the ERROR where the allocation fails? An allocator must not unwind: Rust code is compiled on the assumption that it does
 //! not. Between a failed allocation and the next safe point there is a page, a batch or a row's worth of work, which is far less than the
@@ -23,19 +27,57 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
-/// Bytes of the reserve. Untouched, so that it takes address space and no memory.
+/// Bytes of each reserve. Untouched, so that it takes address space and no memory.
 const RESERVE: usize = 4 << 20;
-/// A larger allocation gets nothing of the reserve: it must be one that may fail.
+/// A larger allocation gets nothing of a reserve: it must be one that may fail.
 const SMALL: usize = RESERVE / 4;
+/// Bytes that the ONNX Runtime library and a small model take.
+const PROBE: usize = 64 << 20;
 /// How long a worker thread waits for memory that a stopped job sets free, and in what steps.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(5);
 
-static THE_RESERVE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+/// For any thread, and for the backend's own.
+static ANYBODYS: Reserve = Reserve::NONE;
+static OWN: Reserve = Reserve::NONE;
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 
-fn reserve_layout() -> Layout {
-    Layout::new::<[u64; RESERVE / 8]>()
+/// A block that is kept to be given up.
+struct Reserve(AtomicPtr<u8>);
+
+impl Reserve {
+    const NONE: Reserve = Reserve(AtomicPtr::new(std::ptr::null_mut()));
+    const LAYOUT: Layout = Layout::new::<[u64; RESERVE / 8]>();
+
+    fn is_there(&self) -> bool {
+        !self.0.load(Ordering::Relaxed).is_null()
+    }
+
+    fn give_up(&self) {
+        let block = self.0.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        if !block.is_null() {
+            // SAFETY: allocated with this layout in `fill`, and taken by nobody else.
+            unsafe { System.dealloc(block, Reserve::LAYOUT) };
+        }
+    }
+
+    /// Gets the block, if it is not there. False if it cannot be had.
+    fn fill(&self) -> bool {
+        if self.is_there() {
+            return true;
+        }
+        // SAFETY: the layout is not empty.
+        let block = unsafe { System.alloc(Reserve::LAYOUT) };
+        if block.is_null() {
+            return false;
+        }
+        let before = self.0.swap(block, Ordering::AcqRel);
+        if !before.is_null() {
+            // SAFETY: allocated with this layout by an earlier call, and taken by nobody else.
+            unsafe { System.dealloc(before, Reserve::LAYOUT) };
+        }
+        true
+    }
 }
 
 /// The allocator of all Rust code in this library: the system's, with the reserve behind it.
@@ -73,16 +115,18 @@ fn again(size: usize, attempt: &dyn Fn() -> *mut u8) -> *mut u8 {
         return std::ptr::null_mut();
     }
     EXHAUSTED.store(true, Ordering::Relaxed);
-    let reserve = THE_RESERVE.swap(std::ptr::null_mut(), Ordering::AcqRel);
-    if !reserve.is_null() {
-        // SAFETY: allocated with this layout in `refill`, and taken by nobody else.
-        unsafe { System.dealloc(reserve, reserve_layout()) };
-    }
+    ANYBODYS.give_up();
     let mut block = attempt();
     // SAFETY: plain calls about this process.
-    let waiting_thread = unsafe { libc::gettid() == libc::getpid() };
+    if unsafe { libc::gettid() == libc::getpid() } {
+        if block.is_null() {
+            OWN.give_up();
+            block = attempt();
+        }
+        return block;
+    }
     let mut waited = Duration::ZERO;
-    while block.is_null() && !waiting_thread && waited < PATIENCE {
+    while block.is_null() && waited < PATIENCE {
         std::thread::sleep(STEP);
         waited += STEP;
         block = attempt();
@@ -95,33 +139,38 @@ pub fn is_exhausted() -> bool {
     EXHAUSTED.load(Ordering::Relaxed)
 }
 
+/// Whether the system would refuse as much memory as a library or a model takes.
+pub fn is_scarce() -> bool {
+    let mut probe: Vec<u8> = Vec::new();
+    probe.try_reserve_exact(PROBE).is_err()
+}
+
 /// A safe point: raises an ERROR if an allocation has failed and memory is still scarce. To be called on the backend's own thread.
 pub fn check() {
-    if THE_RESERVE.load(Ordering::Relaxed).is_null() && !refill() && is_exhausted() {
+    if !(ANYBODYS.is_there() && OWN.is_there()) && !refill() && is_exhausted() {
         raise_exhausted();
     }
 }
 
-/// Gets the reserve, if there is none. False if it cannot be had.
+/// To be called before work begins that will need memory: raises an ERROR unless the reserves are there.
+pub fn demand() {
+    if !refill() {
+        raise_exhausted();
+    }
+}
+
+/// Gets the reserves that are not there. False if one cannot be had.
 #[cold]
 fn refill() -> bool {
-    // SAFETY: the layout is not empty.
-    let mut reserve = unsafe { System.alloc(reserve_layout()) };
-    if reserve.is_null() {
+    let fill = || OWN.fill() && ANYBODYS.fill();
+    let filled = fill() || {
         trim();
-        // SAFETY: as above.
-        reserve = unsafe { System.alloc(reserve_layout()) };
+        fill()
+    };
+    if filled {
+        EXHAUSTED.store(false, Ordering::Relaxed);
     }
-    if reserve.is_null() {
-        return false;
-    }
-    let before = THE_RESERVE.swap(reserve, Ordering::AcqRel);
-    if !before.is_null() {
-        // SAFETY: allocated with this layout by an earlier call, and taken by nobody else.
-        unsafe { System.dealloc(before, reserve_layout()) };
-    }
-    EXHAUSTED.store(false, Ordering::Relaxed);
-    true
+    filled
 }
 
 /// Raises the ERROR for memory that ran out somewhere.

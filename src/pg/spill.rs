@@ -138,6 +138,9 @@ impl TemporaryFile {
         });
         match result {
             Ok(map) => map,
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                memory::raise_no_room("mapping the vectors of a build")
+            }
             Err(error) => crate::am::errors::raise_internal(format!(
                 "could not map the temporary file \"{}\": {error}",
                 self.path()

@@ -67,7 +67,7 @@ def barriers():
     with tiny_cluster("autovacuum=off", "max_wal_size=4GB") as cluster, cluster.session() as session:
         session.run("SELECT setseed(0.5)")
         vectors(session)
-        watch(cluster, session, "CREATE INDEX ready_embedding ON ready USING leann ((v::embedding))", ["laying out pages"])
+        watch(cluster, session, "CREATE INDEX ready_embedding ON ready USING leann ((v::leann.embedding))", ["laying out pages"])
         check("the index is sound", not faults(session, "ready_embedding"))
         session.run(SQL_SENTENCE)
         session.run("CREATE TABLE docs (id int, body text);"
@@ -81,7 +81,7 @@ def lost_client():
     with tiny_cluster("autovacuum=off", "max_wal_size=4GB") as cluster, cluster.session() as session:
         session.run("SELECT setseed(0.5)")
         vectors(session)
-        sql = "SET client_connection_check_interval = '100ms'; CREATE INDEX {} ON ready USING leann ((v::embedding))"
+        sql = "SET client_connection_check_interval = '100ms'; CREATE INDEX {} ON ready USING leann ((v::leann.embedding))"
         session.run(sql.format("first"), 600)
         check("a build goes on while its client is there", not faults(session, "first"))
         victim = cluster.session(name="victim")

@@ -1,4 +1,5 @@
 -- What rows that a user may not see leave behind: nothing by which he could tell what they say.
+SET client_min_messages = notice;
 CREATE ROLE regress_leann_owner;
 CREATE ROLE regress_leann_patient;
 GRANT CREATE ON SCHEMA public TO regress_leann_owner;

@@ -1,4 +1,5 @@
 -- The right operand of a distance: words, whatever they look like; vectors of every type; another row's embedding.
+SET client_min_messages = notice;
 CREATE TABLE docs (id int PRIMARY KEY, body text);
 INSERT INTO docs SELECT n, 'passage number ' || n || ' about subject ' || n % 11 FROM generate_series(1, 1000) n;
 CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body));

@@ -1,5 +1,6 @@
 -- With whose rights the functions in an index's definition run, what must be a function of leann's to be taken for one, and
 -- who may call what.
+SET client_min_messages = notice;
 CREATE ROLE regress_leann_owner;
 CREATE ROLE regress_leann_reader;
 CREATE SCHEMA o AUTHORIZATION regress_leann_owner;
@@ -30,6 +31,7 @@ RESET ROLE;
 
 -- A reader's function stands where the owner's is meant. In scans and everywhere it runs as the reader.
 \c -
+SET client_min_messages = notice;
 SET enable_seqscan = off;
 SET ROLE regress_leann_reader;
 CREATE FUNCTION evil.clean(t text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
@@ -48,6 +50,7 @@ RESET ROLE;
 ALTER TABLE o.pages ENABLE ROW LEVEL SECURITY;
 CREATE POLICY few ON o.pages FOR SELECT TO regress_leann_reader USING (id <= 20);
 \c -
+SET client_min_messages = notice;
 SET enable_seqscan = off;
 SET ROLE regress_leann_reader;
 SET search_path = evil, public;

@@ -1,4 +1,5 @@
 -- Texts that are longer than the model reads: a build says how many, and the index counts them, those inserted later too.
+SET client_min_messages = notice;
 CREATE TABLE long (id int PRIMARY KEY, body text);
 INSERT INTO long SELECT n, repeat('filler word ', 200) || 'needle' || n FROM generate_series(1, 20) n;
 INSERT INTO long SELECT n, 'a short one, number ' || n FROM generate_series(21, 300) n;

@@ -1,4 +1,5 @@
 -- The operator class is valid, and one that is not is called so.
+SET client_min_messages = notice;
 SELECT opcname, amvalidate(o.oid) FROM pg_opclass o JOIN pg_am a ON a.oid = opcmethod
 WHERE amname IN ('leann', 'hash') AND opcintype IN ('leann.embedding'::regtype) ORDER BY opcname;
 SELECT amname, pg_indexam_has_property(oid, 'can_order') AS can_order, pg_indexam_has_property(oid, 'can_unique') AS can_unique,

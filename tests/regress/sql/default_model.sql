@@ -1,0 +1,22 @@
+-- An index whose expression names no model says which one it takes: when it is made, not when it is rebuilt, and once for all partitions.
+SET client_min_messages = notice;
+CREATE TABLE docs (id int, body text);
+INSERT INTO docs VALUES (1, 'one'), (2, 'two');
+CREATE INDEX docs_default ON docs USING leann (embedding_of(body));
+CREATE INDEX docs_named ON docs USING leann (embedding_of(body, 'tiny-hash-b'));
+REINDEX INDEX docs_default;
+REINDEX TABLE docs;
+VACUUM FULL docs;
+TRUNCATE docs;
+SELECT model FROM leann.index_info('docs_default');
+CREATE TABLE parts (id int, body text) PARTITION BY RANGE (id);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20);
+CREATE INDEX parts_default ON parts USING leann (embedding_of(body));
+CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM (20) TO (30);
+CREATE TEMP TABLE scratch (body text) ON COMMIT DELETE ROWS;
+CREATE INDEX scratch_default ON scratch USING leann (embedding_of(body));
+BEGIN;
+INSERT INTO scratch VALUES ('one');
+COMMIT;
+DROP TABLE docs, parts, scratch;
