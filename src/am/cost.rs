@@ -9,6 +9,10 @@ use pgrx::{PgList, pg_sys};
 
 /// Rows that are recomputed before the first one goes out, beyond those that go out: the price of being sure.
 const EXTRA_RECOMPUTES: f64 = 8.0;
+/// The share of rows whose recompute brings nothing. It makes a scan of the whole index dearer than sorting the whole table.
+const IN_VAIN: f64 = 0.1;
+/// The COST of a distance function in the install script.
+const DISTANCE_COST: f64 = 100_000.0;
 
 #[pgrx::pg_guard]
 #[allow(clippy::too_many_arguments)]
@@ -28,7 +32,9 @@ pub unsafe extern "C-unwind" fn amcostestimate(
         let estimate = match serves(path) {
             Some(meta) => {
                 let in_use = (*info).pages.saturating_sub(meta.free_pages);
-                estimate((*info).tuples, in_use, meta.sketch_form)
+                let rows = (*info).tuples.max(1.0);
+                let passing = ((*(*info).rel).rows / rows).clamp(0.0, 1.0);
+                estimate(rows, passing, in_use, meta.sketch_form)
             }
             None => {
                 reject(path);
@@ -73,17 +79,20 @@ impl Estimate {
     const NEVER: Estimate = Estimate { startup: 1e30, total: 1e30, pages: 0.0 };
 }
 
-/// For an index of so many rows and pages in use, with such sketches.
-fn estimate(rows: f64, index_pages: u32, form: SketchForm) -> Estimate {
+/// For an index of so many rows and pages in use, with such sketches, and the share of its rows that pass the query's filter.
+fn estimate(rows: f64, passing: f64, index_pages: u32, form: SketchForm) -> Estimate {
     // SAFETY: reads planner settings.
     let (page_cost, operator_cost) = unsafe { (pg_sys::random_page_cost, pg_sys::cpu_operator_cost) };
     let recompute = if form == SketchForm::Float16 { 0.0 } else { guc::recompute_cost() };
-    let rows = rows.max(1.0);
     // The walk reads until `patience` pages in a row brought nothing: about four times as many, measured.
     let pages = f64::from(index_pages).min(4.0 * guc::patience(index_pages) as f64);
     let scored = rows * pages / f64::from(index_pages.max(1));
     let first = EXTRA_RECOMPUTES.min(rows) * recompute;
     let startup = pages * page_cost + scored * operator_cost + first;
+    // The planner itself charges the distance of each row that is returned, by the COST of its function, and that is the one
+    // recompute of such a row. Here it is charged for the rows that a filter rejects, and for those recomputed in vain.
+    let distance = DISTANCE_COST * operator_cost;
+    let recompute = recompute - (passing - IN_VAIN).max(0.0) * recompute.min(distance);
     // Each row: fetched by its heap pointer, recomputed.
     Estimate { startup, total: startup + rows * (recompute + page_cost), pages }
 }
