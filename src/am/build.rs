@@ -62,7 +62,8 @@ fn say_default(index: Rel, model: &str) {
             pg_sys::GetCurrentStatementStartTimestamp(),
         )
     };
-    if !rebuilt && !(partition && SAID_AT.replace(now) == now) {
+    let said = partition && SAID_AT.replace(now) == now;
+    if !rebuilt && !said {
         errors::notice_default_model(&index.name(), model);
     }
 }

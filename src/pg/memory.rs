@@ -38,16 +38,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(5);
 
 /// For any thread, and for the backend's own.
-static ANYBODYS: Reserve = Reserve::NONE;
-static OWN: Reserve = Reserve::NONE;
+static ANYBODYS: Reserve = Reserve::none();
+static OWN: Reserve = Reserve::none();
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 
 /// A block that is kept to be given up.
 struct Reserve(AtomicPtr<u8>);
 
 impl Reserve {
-    const NONE: Reserve = Reserve(AtomicPtr::new(std::ptr::null_mut()));
     const LAYOUT: Layout = Layout::new::<[u64; RESERVE / 8]>();
+
+    const fn none() -> Reserve {
+        Reserve(AtomicPtr::new(std::ptr::null_mut()))
+    }
 
     fn is_there(&self) -> bool {
         !self.0.load(Ordering::Relaxed).is_null()
@@ -147,7 +150,8 @@ pub fn is_scarce() -> bool {
 
 /// A safe point: raises an ERROR if an allocation has failed and memory is still scarce. To be called on the backend's own thread.
 pub fn check() {
-    if !(ANYBODYS.is_there() && OWN.is_there()) && !refill() && is_exhausted() {
+    let ready = ANYBODYS.is_there() && OWN.is_there();
+    if !ready && !refill() && is_exhausted() {
         raise_exhausted();
     }
 }
