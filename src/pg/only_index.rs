@@ -37,22 +37,35 @@ impl Drop for OnlyIndex {
     }
 }
 
-#[pg_guard]
+/// The hook, for every table that is planned. An ERROR of the hook before passes over this function as it is, in which
+/// nothing waits to be dropped: caught and raised again, it would lose its position and its context.
 unsafe extern "C-unwind" fn hide_other_indexes(
     root: *mut pg_sys::PlannerInfo,
     relation: pg_sys::Oid,
     inherited: bool,
     rel: *mut pg_sys::RelOptInfo,
 ) {
-    // SAFETY: the planner's own pointers, passed on; `indexlist` is a list of IndexOptInfo.
+    // SAFETY: the planner's own pointers, passed on.
     unsafe {
         if let Some(previous) = PREVIOUS_HOOK.get() {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, relation, inherited, rel));
+            previous(root, relation, inherited, rel);
         }
-        let (table, index) = VISIBLE.get();
-        if relation != table || table == pg_sys::InvalidOid {
-            return;
+        if VISIBLE.get().0 != pg_sys::InvalidOid {
+            keep_visible(relation, rel);
         }
+    }
+}
+
+/// # Safety
+/// `rel` is the planner's description of the table `relation`.
+#[pg_guard]
+unsafe extern "C-unwind" fn keep_visible(relation: pg_sys::Oid, rel: *mut pg_sys::RelOptInfo) {
+    let (table, index) = VISIBLE.get();
+    if relation != table {
+        return;
+    }
+    // SAFETY: by the caller's promise; `indexlist` is a list of IndexOptInfo.
+    unsafe {
         let mut kept = PgList::<pg_sys::IndexOptInfo>::new();
         for info in PgList::<pg_sys::IndexOptInfo>::from_pg((*rel).indexlist).iter_ptr() {
             if (*info).indexoid == index {
