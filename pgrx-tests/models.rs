@@ -323,7 +323,7 @@ mod tests {
         let undescribed = "SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'
                            AND (short_desc IS NULL OR extra_desc IS NULL OR short_desc NOT LIKE '%.' OR extra_desc NOT LIKE '%.')";
         assert_eq!(one::<i64>(undescribed), Some(0));
-        assert_eq!(one::<i64>("SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'"), Some(16));
+        assert_eq!(one::<i64>("SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'"), Some(17));
         assert_eq!(one::<String>("SHOW leann.cache_size"), Some("4MB".to_owned()));
     }
 

@@ -91,7 +91,8 @@ mod tests {
             );
         }
         // After an error as after a success, the planner sees all indexes and its own settings.
-        fails("SELECT * FROM leann.recall('t_leann', '{[1]}')", "22000", "dimension");
+        let zeros = "ARRAY[array_fill(0, ARRAY[64])::text]";
+        fails(&format!("SELECT * FROM leann.recall('t_leann', {zeros})"), "22P02", "all zeros");
         assert_eq!(one::<String>("SHOW enable_seqscan"), Some("on".to_owned()));
         run("SET enable_seqscan = off");
         let plan = Spi::explain("SELECT * FROM t WHERE id = 7").expect("a plan").0.to_string();
