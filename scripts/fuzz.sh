@@ -20,8 +20,13 @@ say "fuzz: building"
 (cd "$FUZZ" && RUSTFLAGS=$COVERAGE CXX=${CXX:-clang++} \
     cargo build --quiet --release --locked --target "$HOST" --target-dir "$WORK/target" </dev/null)
 
+# Folders of models, in memory where that can be had: each input writes some files.
+LEANN_FUZZ_FOLDER=$(mktemp -d /dev/shm/leann-fuzz.XXXXXX 2>/dev/null || mktemp -d)
+export LEANN_FUZZ_FOLDER
+trap 'rm -rf "$LEANN_FUZZ_FOLDER"' EXIT
+
 status=0
-[ $# -gt 0 ] || set -- node hub meta params literal bytes sketcher onnx settings
+[ $# -gt 0 ] || set -- node hub meta params literal bytes sketcher onnx settings ring
 for target in "$@"; do
     mkdir -p "$WORK/found/$target" "$WORK/failed"
     if "$WORK/target/$HOST/release/$target" -max_total_time="$SECONDS_EACH" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
@@ -33,5 +38,4 @@ for target in "$@"; do
         tail -n 30 "$WORK/$target.log"
     fi
 done
-rm -rf /dev/shm/leann-fuzz-* "${TMPDIR:-/tmp}"/leann-fuzz-* # the folders of models
 exit $status

@@ -4,7 +4,7 @@
 //! nodes may be removed and rows inserted while the pages are read one after another. So what looks wrong is looked at again,
 //! in an order in which a change in between cannot deceive: only what is wrong then is reported.
 
-use crate::pg::{Access, PageGuard, Rel, Strategy, interrupts, lock};
+use crate::pg::{Access, PageGuard, Rel, Strategy, interrupts, lock, memory};
 use leann_page::{
     HeapPointer, HubPage, HubRef, Meta, NO_PAGE, NodePage, PageError, PageKind, ParamsPage, kind,
 };
@@ -79,6 +79,10 @@ pub fn check(rel: Rel, table: Rel) -> Vec<Fault> {
 fn look_at(page: PageGuard, meta: &Meta, table: Rel, seen: &mut Seen) -> Result<(), PageError> {
     let block = page.block();
     let kind = kind(page.body())?;
+    // One more of each at most, but for a hub page's entries.
+    let what = "the pages of an index";
+    memory::expect_room(seen.kinds.try_reserve(1), what);
+    memory::expect_room(seen.nodes.try_reserve(1), what);
     seen.kinds.insert(block, kind);
     match kind {
         PageKind::Hub => look_at_hubs(block, &HubPage::parse(page.body())?, meta, seen),
@@ -96,6 +100,7 @@ fn look_at_hubs(block: u32, page: &HubPage<'_>, meta: &Meta, seen: &mut Seen) {
     if page.centre_len() != meta.centre_len as usize || page.max_links() != meta.max_links as usize {
         seen.fault(block, "hub entries of another size than the meta page says");
     }
+    memory::expect_room(seen.hubs.try_reserve(page.entries().count()), "the hubs of an index");
     for (slot, entry) in page.entries() {
         let links = entry.links().collect();
         seen.hubs.insert(HubRef { page: block, slot }, (entry.node_block(), entry.node_generation(), links));
@@ -107,6 +112,7 @@ fn look_at_nodes(block: u32, page: &NodePage<'_>, meta: &Meta, table: Rel, seen:
         seen.fault(block, "sketches of another size than the meta page says");
     }
     seen.nodes.insert(block, (page.hub(), page.generation()));
+    memory::expect_room(seen.pointers.try_reserve(page.count()), "the heap pointers of an index");
     for pointer in page.heap_pointers() {
         if pointer.block >= seen.table_blocks {
             // The table grows before the index learns of it, so a length read now counts.

@@ -2,7 +2,7 @@
 
 use super::errors;
 use super::index::{Index, corrupted};
-use crate::pg::{Access, PageGuard, interrupts};
+use crate::pg::{Access, PageGuard, interrupts, memory};
 use leann_graph::{Hub, HubMetric, HubReader, HubRef, HubWalk, NodePageRef};
 use leann_page::{HubEntry, HubPage, NO_PAGE, PageKind, kind};
 use std::convert::Infallible;
@@ -93,6 +93,7 @@ impl HubReader for HubPages<'_> {
 pub fn node_pages(index: &Index) -> Vec<NodePageRef> {
     let mut pages = Vec::new();
     for_each_entry(index, |_, entry| {
+        memory::reserve(&mut pages, 1, "the pages of an index");
         pages.push(NodePageRef { block: entry.node_block(), generation: entry.node_generation() })
     });
     pages
@@ -155,7 +156,7 @@ pub fn next_page(walk: &mut HubWalk, index: &Index) -> Option<(HubRef, NodePageR
         Err(never) => match never {},
     };
     if walk.out_of_memory() {
-        crate::pg::memory::raise_no_room("the hubs of an index");
+        memory::raise_no_room("the hubs of an index");
     }
     next
 }

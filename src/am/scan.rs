@@ -8,7 +8,7 @@ use super::ordered::OrderedScan;
 use crate::error::OrRaise;
 use crate::pg::expression::{self, Definition};
 use crate::pg::rows::RowReader;
-use crate::pg::{Access, Rel, interrupts, statistics};
+use crate::pg::{Access, Rel, interrupts, memory, statistics};
 use crate::sql::operators;
 use leann_graph::NodePageRef;
 use leann_page::HeapPointer;
@@ -244,6 +244,7 @@ impl AllRows {
                 Some(pointers) => self.page = pointers,
                 None => self.read_hubs(),
             }
+            memory::expect_room(self.seen.try_reserve(self.page.len()), "the rows of a scan");
             let blocks = table.blocks();
             if let Some(&bad) = self.page.iter().find(|pointer| pointer.block >= blocks) {
                 errors::raise_bad_pointer(&self.index.rel.name(), bad);
@@ -254,6 +255,9 @@ impl AllRows {
     /// Takes in the pages that are not known yet.
     fn read_hubs(&mut self) {
         let all = hubs::node_pages(&self.index);
+        let what = "the pages of a scan";
+        memory::expect_room(self.known.try_reserve(all.len()), what);
+        memory::reserve(&mut self.pages, all.len(), what);
         self.pages.extend(all.into_iter().filter(|&page| self.known.insert(page)));
         self.pages.sort_unstable_by(|a, b| b.cmp(a));
     }

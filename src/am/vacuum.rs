@@ -6,7 +6,7 @@ use super::insert::parse_nodes;
 use super::merge;
 use super::renew::renew;
 use super::split::{hub_page, lock_hub_page};
-use crate::pg::{Access, PageGuard, Rel, Strategy, WalRecord, lock};
+use crate::pg::{Access, PageGuard, Rel, Strategy, WalRecord, lock, memory};
 use leann_graph::NodePageRef;
 use leann_page::{FreePage, HeapPointer, HubPageMut, NodePageMut, PageKind, kind};
 use pgrx::pg_sys;
@@ -70,6 +70,7 @@ impl Sweeper<'_> {
         loop {
             let mut moved = hubs::node_pages(self.index);
             let blocks = self.index.rel.blocks();
+            memory::expect_room(asked.try_reserve(moved.len()), "the pages of an index");
             moved.retain(|&page| {
                 (1..blocks).contains(&page.block) && !found.knows(page) && asked.insert(page)
             });
@@ -88,6 +89,8 @@ impl Sweeper<'_> {
         let rel = self.index.rel;
         let at = block as usize;
         if found.visited.len() <= at {
+            let more = at + 1 - found.visited.len();
+            memory::reserve(&mut found.visited, more, "the pages of an index");
             found.visited.resize(at + 1, Visited::default());
         }
         found.visited[at] = Visited::default();

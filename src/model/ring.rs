@@ -99,6 +99,10 @@ impl<M: AsRef<[u64]> + AsMut<[u64]>> Ring<M> {
         if needed > length {
             return;
         }
+        // No server lives to see positions end; damaged memory may say so.
+        if self.memory.as_ref()[HEAD] > u64::MAX - 2 * length as u64 {
+            self.clear();
+        }
         let mut position = self.memory.as_ref()[HEAD];
         let mut place = (position % length as u64) as usize;
         if place + needed > length {

@@ -24,6 +24,7 @@
 use crate::error::Error;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
@@ -190,6 +191,21 @@ pub fn raise_no_room(what: &str) -> ! {
 
 pub fn out_of_memory() -> Error {
     Error::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory")
+}
+
+/// Raises an ERROR that says what it was for if room was refused, by the `try_reserve` of whatever collection.
+pub fn expect_room(reserved: Result<(), TryReserveError>, what: &str) {
+    if reserved.is_err() {
+        raise_no_room(what);
+    }
+}
+
+/// To be called before a text or vector of so many bytes is copied: raises an ERROR if a copy cannot be had. (One small enough
+/// for a reserve needs no look.)
+pub fn expect_copy(bytes: usize) {
+    if bytes > SMALL {
+        expect_room(Vec::<u8>::new().try_reserve_exact(bytes), "a copy of a value");
+    }
 }
 
 /// Makes room for `more` values, as `Vec::reserve` does, or raises an ERROR that says what they are.

@@ -20,6 +20,7 @@ use super::{Numbers, Text};
 use crate::error::{Error, OrRaise, Result};
 use crate::model;
 use crate::model::guard::{self, Work};
+use crate::pg::memory;
 
 /// A value of the SQL type `leann.embedding`, as the functions of this extension take and return it.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +110,7 @@ impl FromDatum for Embedding {
     ) -> Option<Embedding> {
         // SAFETY: the caller vouches for a datum of a varlena type; detoasting takes any form of it.
         let bytes = unsafe { <&[u8]>::from_datum(datum, is_null) }?;
+        memory::expect_copy(2 * bytes.len());
         Some(Value::decode(bytes).map(Embedding).unwrap_or_else(|reason| {
             Error::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a stored embedding is corrupted")
                 .detail(reason)

@@ -18,6 +18,7 @@ use pgrx::prelude::*;
 use crate::error::{Error, OrRaise, Result};
 use crate::pg::encoding::representable;
 pub use crate::pg::encoding::{to_server_encoding, utf8};
+use crate::pg::memory;
 
 /// A text argument as UTF-8, whatever the database's encoding. (pgrx's `String` serves UTF-8 databases only.)
 pub struct Text(pub String);
@@ -33,6 +34,7 @@ impl FromDatum for Text {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Text> {
         // SAFETY: the caller vouches for a datum of a varlena type; detoasting takes any form of it.
         let bytes = unsafe { <&[u8]>::from_datum(datum, is_null) }?;
+        memory::expect_copy(2 * bytes.len());
         Some(Text(utf8(bytes).into_owned()))
     }
 }

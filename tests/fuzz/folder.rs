@@ -10,9 +10,7 @@ use leann_embed::{ModelSpec, Role};
 const GRAPH: &[u8] = &[0x3a, 0x08, 0x0a, 0x06, 0x22, 0x04, b'R', b'e', b'l', b'u'];
 
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-    // In memory where that can be had: each input writes some files.
-    let shm = PathBuf::from("/dev/shm");
-    let parent = if shm.is_dir() { shm } else { std::env::temp_dir() };
+    let parent = std::env::var_os("LEANN_FUZZ_FOLDER").map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = parent.join(format!("leann-fuzz-{}", std::process::id()));
     fs::create_dir_all(folder.join("1_Pooling")).expect("a folder");
     for (file, content) in [("tokenizer.json", b"{}".as_slice()), ("model.onnx", GRAPH)] {
