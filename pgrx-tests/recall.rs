@@ -91,8 +91,9 @@ mod tests {
             );
         }
         // After an error as after a success, the planner sees all indexes and its own settings.
-        let zeros = "ARRAY[array_fill(0, ARRAY[64])::text]";
-        fails(&format!("SELECT * FROM leann.recall('t_leann', {zeros})"), "22P02", "all zeros");
+        run("SET leann.default_model = 'tiny-hash-b'");
+        fails("SELECT * FROM leann.recall('t_leann', '{a}')", "55000", "cannot use the index");
+        run("RESET leann.default_model");
         assert_eq!(one::<String>("SHOW enable_seqscan"), Some("on".to_owned()));
         run("SET enable_seqscan = off");
         let plan = Spi::explain("SELECT * FROM t WHERE id = 7").expect("a plan").0.to_string();

@@ -45,6 +45,7 @@ impl Seen {
 
 /// Checks a whole index.
 pub fn check(rel: Rel, table: Rel) -> Vec<Fault> {
+    memory::demand();
     let _structure = lock::StructureLock::acquire(rel);
     let mut seen = Seen::default();
     let blocks = rel.blocks();

@@ -101,8 +101,10 @@ impl Position {
     /// Rows that there will be, by the share of the table that was read. A scan may start anywhere, and goes round.
     fn expected(&self) -> Option<f64> {
         let (first, last) = (self.first.get()?, self.last.get()?);
-        let read = (last.block + self.blocks - first.block) % self.blocks.max(1) + 1;
-        Some(self.rows.get() as f64 * f64::from(self.blocks) / f64::from(read))
+        // A table may have grown since its blocks were counted.
+        let blocks = i64::from(self.blocks.max(1));
+        let read = (i64::from(last.block) - i64::from(first.block)).rem_euclid(blocks) + 1;
+        Some(self.rows.get() as f64 * blocks as f64 / read as f64)
     }
 
     /// For errors. A row that fails before it gets here is the one after the last.

@@ -2,6 +2,8 @@
 //! per row after that; one that stores embeddings recomputes none. A path that the index cannot serve is made useless.
 
 use super::index::read_meta;
+use crate::pg::rights::Asker;
+use crate::pg::rows::serves_isolated;
 use crate::pg::{Rel, expression};
 use crate::{guc, model};
 use leann_page::{Meta, SketchForm};
@@ -97,7 +99,8 @@ fn estimate(rows: f64, passing: f64, index_pages: u32, form: SketchForm) -> Esti
     Estimate { startup, total: startup + rows * (recompute + page_cost), pages }
 }
 
-/// The index's meta page, if it can answer this path: it orders by one distance, to a query of the index's model.
+/// The index's meta page, if it can answer this path: it orders by one distance, to a query of the index's model, and its
+/// expression can be evaluated on rows that the user may not see, if there are any.
 ///
 /// # Safety
 /// `path` is a live path over one of our indexes.
@@ -116,7 +119,9 @@ unsafe fn serves(path: *mut pg_sys::IndexPath) -> Option<Meta> {
             expression::Definition::Model(_) => true,
             expression::Definition::Default => model::default_name() == meta.model,
         };
+        let table = (*(*raw).rd_index).indrelid;
+        let shown = Asker::now().reads_whole(table) || serves_isolated(index);
         pg_sys::index_close(raw, pg_sys::NoLock as i32);
-        own.then_some(meta)
+        (own && shown).then_some(meta)
     }
 }

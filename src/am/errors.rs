@@ -1,6 +1,7 @@
 //! What the access method tells users when something is wrong, each with its SQLSTATE and a hint.
 
 use crate::error::Error;
+use crate::pg::encoding;
 use pgrx::PgLogLevel;
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
@@ -105,22 +106,27 @@ pub fn raise_default_model(index: &str, model: &str, default: &str) -> ! {
 
 /// A new index whose expression names no model.
 pub fn notice_default_model(index: &str, model: &str) {
-    let message =
-        format!("index \"{index}\" takes the default model \"{model}\", because its expression names none");
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "leann")
-        .set_hint(format!(
+    notice(
+        format!("index \"{index}\" takes the default model \"{model}\", because its expression names none"),
+        format!(
             "Built anew, as by REINDEX, TRUNCATE or a restore, it takes what leann.default_model is then. To keep it to this model, name it: embedding_of(..., '{model}')."
-        ))
-        .report(PgLogLevel::NOTICE);
+        ),
+    );
 }
 
 /// A build met texts that are longer than the model reads.
 pub fn notice_truncated(index: &str, cut: usize, rows: usize, model: &str, tokens: usize) {
-    let message = format!(
-        "{cut} of {rows} rows of index \"{index}\" are longer than model \"{model}\" reads ({tokens} tokens); the rest of each was not embedded"
+    notice(
+        format!(
+            "{cut} of {rows} rows of index \"{index}\" are longer than model \"{model}\" reads ({tokens} tokens); the rest of each was not embedded"
+        ),
+        "A search finds such a row by its beginning only. Split longer texts into several rows.".to_owned(),
     );
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "leann")
-        .set_hint("A search finds such a row by its beginning only. Split longer texts into several rows.")
+}
+
+fn notice(message: String, hint: String) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, encoding::message(message), "leann")
+        .set_hint(encoding::message(hint))
         .report(PgLogLevel::NOTICE);
 }
 
@@ -163,7 +169,7 @@ pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
         if name.is_null() {
             oid.to_u32().to_string()
         } else {
-            crate::pg::encoding::utf8_lossy(std::ffi::CStr::from_ptr(name).to_bytes()).into_owned()
+            encoding::utf8_lossy(std::ffi::CStr::from_ptr(name).to_bytes()).into_owned()
         }
     };
     Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{name}\" is not a leann index")).raise()

@@ -3,7 +3,7 @@
 use super::errors;
 use crate::error::OrRaise;
 use crate::model::{self, Loaded, Reuse};
-use crate::pg::{Access, PageGuard, Rel, WalRecord, expression};
+use crate::pg::{Access, PageGuard, Rel, WalRecord, expression, memory};
 use crate::sql::embedding::Embedding;
 use leann_page::{Meta, NO_PAGE, PageError, ParamsPage, SketchForm};
 use leann_sketch::Sketcher;
@@ -24,6 +24,7 @@ pub struct Index {
 impl Index {
     /// Reads the meta page and, unless this backend knows them already, the sketch parameters.
     pub fn open(rel: Rel) -> Index {
+        memory::demand();
         let meta = read_meta(rel);
         let sketcher = sketcher(rel, &meta);
         Index { rel, meta, sketcher, snapshot: std::ptr::null_mut() }
@@ -212,7 +213,12 @@ fn read_params(rel: Rel, meta: &Meta) -> Vec<u8> {
     let blocks = rel.blocks();
     let mut bytes = Vec::new();
     let mut next = meta.params_first;
+    let mut pages = 0;
     while next != NO_PAGE && bytes.len() < meta.params_len as usize {
+        pages += 1;
+        if pages > blocks {
+            errors::raise_corrupted(&rel.name(), next, "the chain of params pages runs in a circle");
+        }
         if next >= blocks {
             errors::raise_corrupted(&rel.name(), next, "block number beyond the end of the index");
         }
@@ -221,6 +227,7 @@ fn read_params(rel: Rel, meta: &Meta) -> Vec<u8> {
         if params.chunk().is_empty() {
             break;
         }
+        memory::reserve(&mut bytes, params.chunk().len(), "the parameters of a sketch");
         bytes.extend_from_slice(params.chunk());
         next = params.next();
     }

@@ -48,13 +48,14 @@ pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
 /// The row's embedding, and whether the model cut its text. Errors say which text it was.
 fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     let model = index.model();
-    // Asked now: while an error is reported the catalogs cannot be.
+    // Asked now: while an error is reported the catalogs cannot be. And whoever has the server embed a text that he may not
+    // read, by an UPDATE of another column, must find nothing of it in a cache.
     let quote = incoming::may_quote(index.rel);
+    let reuse = if quote { Reuse::InSession } else { Reuse::Nowhere };
     let say = || incoming::say_inserting(&index.rel.name(), &value, quote);
     explained(&say, || {
         let before = model::counters();
-        let embedding =
-            embed_values(index.rel, &model, std::slice::from_ref(&value), Reuse::InSession).swap_remove(0);
+        let embedding = embed_values(index.rel, &model, std::slice::from_ref(&value), reuse).swap_remove(0);
         let after = model::counters();
         let cut = match &value.0 {
             Value::Dense(_) => false,

@@ -45,7 +45,8 @@ pub struct OrderedScan {
     published: Published,
     /// Reused for the estimates of one page.
     estimates: Vec<Estimate>,
-    /// Whether the user may not read the whole table.
+    /// Who began the scan, and whether he may not read the whole table.
+    asker: Asker,
     isolated: bool,
     returned: Returned,
 }
@@ -78,7 +79,7 @@ impl OrderedScan {
     /// Embeds the query in the query role, or takes it as it is if it is a vector.
     pub fn start(index: Index, table: Rel, query: Embedding) -> OrderedScan {
         let model = index.model();
-        let before = model::counters();
+        let (asker, before) = (Asker::now(), model::counters());
         let query = embed_values(index.rel, &model, &[query], Reuse::Everywhere).swap_remove(0);
         let mut stats = ScanStats { scans: 1, ..ScanStats::default() };
         stats.add_model_time(&before, &model::counters());
@@ -98,7 +99,8 @@ impl OrderedScan {
         let mut published = Published::default();
         published.update(&stats);
         OrderedScan {
-            isolated: !Asker::now().reads_whole(table.oid()),
+            isolated: !asker.reads_whole(table.oid()),
+            asker,
             returned: Returned::new(&query),
             walk: HubWalk::new(target, HubMetric::Search, SEARCH_BEAM),
             batch: guc::recompute_batch(),
@@ -145,9 +147,9 @@ impl OrderedScan {
         interrupts::check();
         let begin = Instant::now();
         match hubs::next_page(&mut self.walk, &self.index) {
-            Some((_, page, _)) => {
+            Some((at, page, _)) => {
                 if !self.score_page(page) {
-                    self.walk.rescan();
+                    self.walk.read_again(at);
                 }
             }
             None => self.rerank.walk_exhausted(),
@@ -231,7 +233,8 @@ impl OrderedScan {
     }
 
     fn reuse(&self) -> Reuse {
-        if self.isolated { Reuse::Nowhere } else { Reuse::Everywhere }
+        // Whoever goes on with the cursor of another role finds nothing of its rows in his caches.
+        if self.isolated || Asker::now() != self.asker { Reuse::Nowhere } else { Reuse::Everywhere }
     }
 
     /// What the index stores is taken for exact; a row that holds its vector itself is exact to the bit.

@@ -64,7 +64,8 @@ from class c where exists (select from pg_catalog.pg_amproc p where p.amprocfami
 
 #[pg_guard]
 pub unsafe extern "C-unwind" fn amvalidate(class: pg_sys::Oid) -> bool {
-    let _path = LocalSettings::system_first();
+    // Under any other path somebody's operator may fit an expression better than the server's own.
+    let _path = LocalSettings::system_search_path();
     let faults: Vec<String> = Spi::connect(|client| {
         let rows = client.select(FAULTS, None, &[class.into()])?;
         let mut faults = Vec::new();

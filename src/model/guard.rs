@@ -62,7 +62,7 @@ pub fn recomputed(rows: u64) -> Result<()> {
 
 fn charge(texts: u64, work: Work) -> Result<()> {
     let limit = guc::max_embedded_rows();
-    if texts == 0 || limit == 0 || EXEMPT.get() > 0 || is_maintenance() {
+    if texts == 0 || limit == 0 || EXEMPT.get() > 0 || is_maintenance() || is_load() {
         return Ok(());
     }
     if statement::guarded(texts) > limit { Err(stopped(work, limit)) } else { Ok(()) }
@@ -107,6 +107,28 @@ fn is_portal_held() -> bool {
         !portal.is_null()
             && (*portal).strategy == pg_sys::PortalStrategy::PORTAL_ONE_SELECT
             && !(*portal).holdStore.is_null()
+    }
+}
+
+/// Whether rows are loaded or a table is rewritten: what is computed then is stored with them, as in a generated column.
+fn is_load() -> bool {
+    // SAFETY: the portal that is being run, if any, lives as long as it runs, with its statements; each cast follows a check
+    // of the tag.
+    unsafe {
+        let portal = pg_sys::ActivePortal;
+        if portal.is_null() {
+            // The server itself at work, as in applying what another one replicates.
+            return true;
+        }
+        pgrx::PgList::<pg_sys::PlannedStmt>::from_pg((*portal).stmts).iter_ptr().any(|planned| {
+            let utility = (*planned).utilityStmt;
+            !utility.is_null()
+                && match (*utility).type_ {
+                    pg_sys::NodeTag::T_CopyStmt => (*(utility as *mut pg_sys::CopyStmt)).is_from,
+                    pg_sys::NodeTag::T_AlterTableStmt => true,
+                    _ => false,
+                }
+        })
     }
 }
 

@@ -3,7 +3,9 @@
 //! Anybody may call a function of his own `embedding_of` and create it in any schema. Only a superuser can create one
 //! that runs code of this library; and for him CREATE EXTENSION may have put ours into any schema.
 
+use super::encoding;
 use pgrx::pg_sys;
+use std::ffi::CStr;
 
 // The entry points that pgrx makes for the functions of these names; CREATE FUNCTION in sql/ refers to them.
 unsafe extern "C-unwind" {
@@ -42,6 +44,13 @@ pub fn is(oid: pg_sys::Oid, own: Own) -> bool {
     // those that it has called, or its library is loaded.
     unsafe { pg_sys::fmgr_info(oid, &mut info) };
     info.fn_addr.is_some_and(|code| std::ptr::fn_addr_eq(code, own.code()))
+}
+
+/// The name of a function with its schema and the types of its arguments, where they are needed to tell it from others.
+pub fn name(oid: pg_sys::Oid) -> String {
+    // SAFETY: takes any oid; the result is a palloc'd C string.
+    let name = unsafe { CStr::from_ptr(pg_sys::format_procedure_qualified(oid)) };
+    encoding::utf8_lossy(name.to_bytes()).into_owned()
 }
 
 fn language(function: pg_sys::Oid) -> Option<u32> {

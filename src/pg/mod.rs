@@ -8,6 +8,7 @@
 //! transaction that made it.
 
 pub mod buffer;
+pub mod closed;
 pub mod context;
 pub mod deparse;
 pub mod encoding;

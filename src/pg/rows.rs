@@ -2,18 +2,20 @@
 //!
 //! The expression is evaluated as the current user, never with the rights of anybody else: as the executor will evaluate
 //! the same expression for the rows that the scan returns. Where the user may not see every row, the rows that a policy
-//! or a view will hide from him pass through the expression too. What it calls unqualified must then not be found by his
-//! search_path, or he could put a function there that is handed the hidden text.
+//! or a view will hide from him pass through the expression too. Then it must not depend on his session (`closed`), or he
+//! could have a function of his own called that is handed the hidden text; and what it says about a row, in messages and
+//! errors, is not for him.
 
-use super::context::explained;
+use super::closed::{self, Open};
+use super::context::{explained, replaced};
+use super::function;
 use super::relation::Rel;
 use super::settings::LocalSettings;
 use crate::error::Error;
 use crate::sql::embedding::Embedding;
 use leann_page::HeapPointer;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
-use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{FromDatum, PgTryBuilder, pg_sys};
+use pgrx::{FromDatum, pg_sys};
 
 /// Reads rows of an index's table. Must be closed (`close`); after an error the server's abort releases what it holds.
 pub struct RowReader {
@@ -48,12 +50,15 @@ impl RowReader {
         if kind != pg_sys::SnapshotType::SNAPSHOT_MVCC {
             return None;
         }
-        let _path = isolated.then(LocalSettings::system_search_path);
+        let _settings = isolated.then(settings_in_isolation);
         // SAFETY: plain server calls on open relations; everything is allocated in the current context.
         unsafe {
             let info = pg_sys::BuildIndexInfo(index.raw());
             if isolated {
                 (*info).ii_Expressions = stored_expressions(index);
+                if let Some(open) = closed::open_part((*info).ii_Expressions.cast()) {
+                    raise_open(index, open);
+                }
             }
             let estate = pg_sys::CreateExecutorState();
             let econtext = pg_sys::MakePerTupleExprContext(estate);
@@ -81,7 +86,7 @@ impl RowReader {
 
     /// What must be alive while rows are read. Made once for many rows.
     pub fn surroundings(&self) -> Option<LocalSettings> {
-        self.isolated.then(LocalSettings::system_search_path)
+        self.isolated.then(settings_in_isolation)
     }
 
     /// Whether a row can be at `pointer` at all. Reading one beyond the end of the table would be an error of the storage
@@ -143,15 +148,7 @@ impl RowReader {
             let say = || format!("It was raised by the expression of index \"{}\".", index.name());
             return explained(&say, || self.form());
         }
-        let reader = std::panic::AssertUnwindSafe(&mut *self);
-        PgTryBuilder::new(move || {
-            let reader = reader;
-            reader.0.form()
-        })
-        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION, |error| not_found(index, error))
-        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, |error| not_found(index, error))
-        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, |error| not_found(index, error))
-        .execute()
+        replaced(|code| silenced(code, index), || self.form())
     }
 
     fn form(&mut self) -> Option<Embedding> {
@@ -221,17 +218,42 @@ unsafe fn stored_expressions(index: Rel) -> *mut pg_sys::List {
     }
 }
 
-/// An expression that finds what it calls by the user's search_path only.
-fn not_found(index: Rel, error: CaughtError) -> ! {
-    let (CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) = &error else {
-        error.rethrow()
+/// Nothing is found by the user's search_path, and what functions say about rows he does not hear.
+fn settings_in_isolation() -> LocalSettings {
+    LocalSettings::set(&[(c"search_path", c"pg_catalog, pg_temp"), (c"client_min_messages", c"error")])
+}
+
+/// Whether the expression of an index can be evaluated on rows that the user may not see.
+pub fn serves_isolated(index: Rel) -> bool {
+    // SAFETY: the index is open.
+    unsafe { closed::open_part(stored_expressions(index).cast()).is_none() }
+}
+
+fn raise_open(index: Rel, open: Open) -> ! {
+    let (what, todo) = match open {
+        Open::Function(oid) => {
+            let name = function::name(oid);
+            let todo =
+                format!("Give the function a path of its own: ALTER FUNCTION {name} SET search_path = ...");
+            (format!("calls function {name}, which finds names by the session's search_path"), todo)
+        }
+        Open::Domain => {
+            let todo = "Leave the domain out of the expression of the index.".to_owned();
+            ("converts to a domain, whose checks may do so too".to_owned(), todo)
+        }
     };
-    Error::new(report.sql_error_code(), report.message().to_owned())
-        .detail(format!(
-            "The expression of index \"{}\" is evaluated with search_path = pg_catalog, pg_temp where the user may not \
-             see every row of the table.",
-            index.name()
-        ))
-        .hint("Qualify what the functions in the expression call, or give them a SET search_path.")
-        .raise()
+    Error::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("index \"{}\" cannot serve a user who may not see every row of its table", index.name()),
+    )
+    .detail(format!("Its expression {what}, and would be evaluated on hidden rows too."))
+    .hint(todo)
+    .raise()
+}
+
+/// An error of the expression, without what it says: that may be of a hidden row.
+fn silenced(code: PgSqlErrorCode, index: Rel) -> Error {
+    Error::new(code, format!("the expression of index \"{}\" failed on a row of its table", index.name()))
+        .detail("What it said is not shown, because the user may not see every row.")
+        .hint("Search as the owner of the table to see it.")
 }

@@ -1,7 +1,7 @@
 //! Settings of the session that hold for the time of a value, as a function's SET clause does it.
 
 use pgrx::pg_sys;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// Settings as they are until this is dropped.
 pub struct LocalSettings {
@@ -34,18 +34,6 @@ impl LocalSettings {
     /// unqualified is then nobody's to choose.
     pub fn system_search_path() -> LocalSettings {
         LocalSettings::set(&[(c"search_path", c"pg_catalog, pg_temp")])
-    }
-
-    /// The session's search path with what the server brings before all else, so that nobody's operator stands in for one
-    /// of the server's. Names that need no schema in the output need none still.
-    pub fn system_first() -> LocalSettings {
-        // SAFETY: the setting's value is a C string.
-        let own = unsafe { CStr::from_ptr(pg_sys::namespace_search_path) };
-        let path = match own.to_bytes() {
-            b"" => c"pg_catalog".to_owned(),
-            own => CString::new([b"pg_catalog, ".as_slice(), own].concat()).unwrap_or_default(),
-        };
-        LocalSettings::set(&[(c"search_path", &path)])
     }
 }
 

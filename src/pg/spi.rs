@@ -1,6 +1,8 @@
 //! Statements run through SPI as bytes in the encoding of the database, with parameters. (pgrx's own SPI takes and returns
 //! UTF-8, so in other databases it garbles names and values, and it knows nothing of plans.)
 
+use crate::error::Error;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::{Spi, pg_sys};
 use std::ffi::CStr;
 
@@ -111,9 +113,19 @@ pub struct Row {
 }
 
 impl Row {
-    /// The value of a column, counted from 1; None for NULL. It is valid while the row is.
-    pub fn value(&self, column: i32) -> Option<pg_sys::Datum> {
+    /// The value of a column, counted from 1; None for NULL. It is valid while the row is. What the names in a statement mean
+    /// may have changed since it was written, so a column of another type than expected is an ERROR.
+    pub fn value(&self, column: i32, expected: pg_sys::Oid) -> Option<pg_sys::Datum> {
         let mut null = true;
+        // SAFETY: the descriptor is live; a column that there is not has no type.
+        if unsafe { pg_sys::SPI_gettypeid(self.descriptor, column) } != expected {
+            Error::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the definition of the index or of its table changed meanwhile",
+            )
+            .hint("Try again.")
+            .raise();
+        }
         // SAFETY: tuple and descriptor belong together; a column that there is not gives NULL.
         let value = unsafe { pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut null) };
         (!null).then_some(value)

@@ -59,14 +59,15 @@ pub fn vectors(values: &[&Embedding], model: &str) -> Result<Vec<Rc<[f32]>>> {
 impl Embedding {
     /// Reads a literal.
     pub fn parse(literal: &str) -> Result<Embedding> {
+        memory::expect_copy(2 * literal.len());
         let code = PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION;
         Value::parse(literal).map_err(|fault| refused(code, fault)).map(Embedding::in_this_database)
     }
 
     /// What a text means as the right operand of a distance, to a model of `dim` dimensions.
-    pub fn operand(text: &str, dim: usize) -> Result<Embedding> {
-        let code = PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION;
-        Value::operand(text, dim).map_err(|fault| refused(code, fault)).map(Embedding)
+    pub fn operand(text: &str, dim: usize) -> Embedding {
+        memory::expect_copy(text.len());
+        Embedding(Value::operand(text, dim))
     }
 
     /// A vector of any length but zero, scaled to unit length. The error says what is wrong with the numbers.
@@ -85,10 +86,11 @@ impl Embedding {
         }
     }
 
-    /// A value that came from a client, whose text the database can write out again; another raises an ERROR.
+    /// A value that came from a client, whose text and model the database can write out again; another raises an ERROR.
     fn in_this_database(value: Value) -> Embedding {
-        if let Value::Deferred { text, .. } = &value {
+        if let Value::Deferred { text, model, .. } = &value {
             super::to_server_encoding(text);
+            super::to_server_encoding(model.as_deref().unwrap_or_default());
         }
         Embedding(value)
     }

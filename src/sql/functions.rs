@@ -9,6 +9,7 @@ use crate::error::{Error, OrRaise, Result};
 use crate::guc;
 use crate::model;
 use crate::pg::rights;
+use crate::pg::{interrupts, memory};
 
 /// Texts that `leann.embed_all` embeds together: enough to keep all threads at work, few enough that a LIMIT or a
 /// cancelled query wastes little.
@@ -42,9 +43,18 @@ fn leann_embed_all(
     model: Option<Text>,
     role: Option<Text>,
 ) -> SetOfIterator<'static, Option<Vec<f32>>> {
-    let texts: Vec<Option<String>> = texts.map_or_else(Vec::new, |texts| {
-        texts.iter().map(|text| text.map(|bytes| super::utf8(bytes).into_owned())).collect()
-    });
+    let mut own: Vec<Option<String>> = Vec::new();
+    if let Some(texts) = texts {
+        memory::reserve(&mut own, texts.len(), "the texts of an array");
+        own.extend(texts.iter().map(|text| {
+            interrupts::check();
+            text.map(|bytes| {
+                memory::expect_copy(2 * bytes.len());
+                super::utf8(bytes).into_owned()
+            })
+        }));
+    }
+    let texts = own;
     let role = parse_role(role).or_raise();
     let model = model_or_default(model);
     let mut embedded: Vec<Option<Vec<f32>>> = Vec::new();

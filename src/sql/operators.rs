@@ -88,7 +88,9 @@ pub unsafe fn query_from_datum(
     // SAFETY: each datum is read as what its type says.
     unsafe {
         match type_oid {
-            pg_sys::TEXTOID => Embedding::operand(&Text::from_datum(datum, false).expect(NOT_NULL).0, dim),
+            pg_sys::TEXTOID => {
+                Ok(Embedding::operand(&Text::from_datum(datum, false).expect(NOT_NULL).0, dim))
+            }
             other if super::NUMBER_ARRAYS.contains(&other) => {
                 Embedding::dense(super::numbers(datum)?).map_err(Error::invalid)
             }
@@ -104,9 +106,12 @@ pub unsafe fn query_from_datum(
     }
 }
 
-/// The model of two operands: that of the left one, which is a row's. The right one cannot choose another, whatever it
-/// is; an index has one model, and so have its distances without it.
+/// The model of two operands: that of the row's, which is the left one, or the right one if only that is a passage. The query
+/// cannot choose another, whatever it is; an index has one model, and so have its distances without it.
 fn common_model<'a>(a: &'a Embedding, b: &'a Embedding) -> Result<Cow<'a, str>> {
+    let is =
+        |value: &Embedding, wanted: Role| matches!(&value.0, Value::Deferred { role, .. } if *role == wanted);
+    let (a, b) = if is(a, Role::Query) && is(b, Role::Passage) { (b, a) } else { (a, b) };
     let model = match (a.model(), &a.0) {
         (Some(model), _) => Cow::Borrowed(model),
         // A vector on the left is of any model of its dimensions.
@@ -163,10 +168,7 @@ fn known_distance(model: &str, a: &Embedding, b: &Embedding) -> Result<Option<f6
 }
 
 fn distance_to_text(strategy: Strategy, a: &Embedding, text: &Text) -> f64 {
-    dimensions(a)
-        .and_then(|dim| Embedding::operand(&text.0, dim))
-        .and_then(|b| distance(strategy, a, &b))
-        .or_raise()
+    dimensions(a).and_then(|dim| distance(strategy, a, &Embedding::operand(&text.0, dim))).or_raise()
 }
 
 fn distance_to_numbers(strategy: Strategy, a: &Embedding, numbers: Numbers) -> f64 {

@@ -143,7 +143,8 @@ fn cannot_use_index() -> Error {
         "the planner cannot use the index",
     )
     .hint(
-        "The index must be valid, and of the model that the query is embedded with: see leann.default_model.",
+        "The index must be valid, of the model that the query is embedded with (leann.default_model), and, for a user who may \
+         not see every row, on functions that do not depend on his search_path.",
     )
 }
 
@@ -159,7 +160,7 @@ fn scan(statement: &Statement, query: &str) -> Result<Found> {
     let parameter = Text(query.to_owned()).into_datum().expect("a text is not null");
     statement.for_each_row(&[parameter], |row| {
         // SAFETY: the column is a ctid, which points to an item pointer.
-        rows.extend(row.value(1).map(|ctid| unsafe { heap_pointer(ctid.cast_mut_ptr()) }));
+        rows.extend(row.value(1, pg_sys::TIDOID).map(|ctid| unsafe { heap_pointer(ctid.cast_mut_ptr()) }));
     });
     let figures = stats::so_far().since(&before);
     Ok(Found { rows, recomputes: figures.recomputes as i64, pages: figures.pages as i64 })
@@ -169,10 +170,11 @@ fn scan(statement: &Statement, query: &str) -> Result<Found> {
 fn exact(text: &StatementTexts, queries: &[String], k: usize) -> Result<Vec<Vec<Near>>> {
     let mut nearest = vec![Nearest::new(k); queries.len()];
     let mut vectors: Option<Vec<Rc<[f32]>>> = None;
+    let embedding_type = Embedding::type_oid();
     let statement = Statement::prepare(&text.whole_table, &[]);
     let mut cursor = statement.cursor();
     let mut rows: Vec<(HeapPointer, Embedding)> = Vec::new();
-    while cursor.next_rows(CHUNK, |row| rows.extend(read(row))) {
+    while cursor.next_rows(CHUNK, |row| rows.extend(read(row, embedding_type))) {
         let default = model::default_name();
         let model = rows.iter().find_map(|(_, value)| value.model()).unwrap_or(&default).to_owned();
         let values: Vec<&Embedding> = rows.iter().map(|(_, value)| value).collect();
@@ -194,13 +196,13 @@ fn exact(text: &StatementTexts, queries: &[String], k: usize) -> Result<Vec<Vec<
 
 /// The vectors of the queries, each read as the operator reads its operand.
 fn query_vectors(queries: &[String], model: &str, dim: usize) -> Result<Vec<Rc<[f32]>>> {
-    let queries = queries.iter().map(|query| Embedding::operand(query, dim)).collect::<Result<Vec<_>>>()?;
+    let queries: Vec<Embedding> = queries.iter().map(|query| Embedding::operand(query, dim)).collect();
     embedding::vectors(&queries.iter().collect::<Vec<_>>(), model)
 }
 
 /// A row of the table and its embedding; None for one without text, which has no place in the index.
-fn read(row: &spi::Row) -> Option<(HeapPointer, Embedding)> {
-    let (ctid, value) = (row.value(1)?, row.value(2)?);
+fn read(row: &spi::Row, embedding: pg_sys::Oid) -> Option<(HeapPointer, Embedding)> {
+    let (ctid, value) = (row.value(1, pg_sys::TIDOID)?, row.value(2, embedding)?);
     let mut scratch = PgMemoryContexts::new("leann recall");
     // SAFETY: the columns are a ctid, which points to an item pointer, and a value of type embedding. Detoasting leaves
     // nothing behind that outlives the context.

@@ -120,7 +120,8 @@ pub struct HubWalk {
     started: bool,
     /// Every hub of the chain is known, so links tell nothing new.
     complete: bool,
-    rescan: bool,
+    /// To be read again before the next answer.
+    again: Vec<HubRef>,
     hubs_read: usize,
     /// The system refused memory for a hub that was read.
     out_of_memory: bool,
@@ -144,7 +145,7 @@ impl HubWalk {
             entries: None,
             started: false,
             complete: false,
-            rescan: false,
+            again: Vec::new(),
             hubs_read: 0,
             out_of_memory: false,
         }
@@ -156,8 +157,10 @@ impl HubWalk {
         &mut self,
         reader: &mut R,
     ) -> Result<Option<(HubRef, NodePageRef, f32)>, R::Error> {
-        if self.rescan {
-            self.read_chain(reader)?;
+        if !self.again.is_empty() {
+            let again = std::mem::take(&mut self.again);
+            // Forgotten if the reader fails: the chain, at the end, has what it would have brought.
+            reader.read(&again, &mut |hub| self.take(hub))?;
         }
         if !self.started {
             // Kept, so that a walk called again after an error does not begin anew.
@@ -178,10 +181,11 @@ impl HubWalk {
         Ok(self.give_best())
     }
 
-    /// A node page was found split, or used for other nodes, since its hub was read. Before its next answer the walk
-    /// reads the whole chain and takes in every hub whose (block, generation) it does not know.
-    pub fn rescan(&mut self) {
-        self.rescan = true;
+    /// A node page was found split, or used for other nodes, since its hub was read at `at`. Before its next answer the walk
+    /// reads that one again, and with it the page's present generation and the links to where nodes went. What came to lie
+    /// elsewhere is found by the look at the chain before the walk ends.
+    pub fn read_again(&mut self, at: HubRef) {
+        self.again.push(at);
     }
 
     /// Whether the system refused memory for what was read: then hubs are missing, and the walk can only be ended.
@@ -243,7 +247,6 @@ impl HubWalk {
 
     fn read_chain<R: HubReader>(&mut self, reader: &mut R) -> Result<(), R::Error> {
         reader.read_all(&mut |hub| self.take(hub))?;
-        self.rescan = false;
         self.complete = true;
         self.unexpanded = BinaryHeap::new();
         (self.best, self.below_best) = (BinaryHeap::new(), BinaryHeap::new());

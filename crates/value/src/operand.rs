@@ -4,50 +4,41 @@
 //! error. But drivers send vectors as text too, in the brackets of their language. So a list of exactly as many numbers
 //! as the model has dimensions is a vector; nobody searches for hundreds of numbers in a row.
 
-use crate::{Fault, Value};
+use crate::Value;
 
 const BRACKETS: [(char, char); 3] = [('[', ']'), ('{', '}'), ('(', ')')];
 
 impl Value {
-    /// What a text means to a model of `dim` dimensions: words in the query role, or a vector. The fault is that of a list
-    /// of `dim` numbers which are no vector, all zeros for one.
-    pub fn operand(text: &str, dim: usize) -> Result<Value, Fault> {
-        match list_of(text, dim) {
-            Some(numbers) => numbers.and_then(Value::dense).map_err(Fault::Content),
-            None => Ok(Value::query(text.to_owned())),
-        }
+    /// What a text means to a model of `dim` dimensions: words in the query role, or a vector. Numbers that make no vector, all
+    /// zeros for one, are words too.
+    pub fn operand(text: &str, dim: usize) -> Value {
+        let vector = list_of(text, dim).and_then(|numbers| Value::dense(numbers).ok());
+        vector.unwrap_or_else(|| Value::query(text.to_owned()))
     }
 }
 
 /// The numbers of a text that is wholly a list of `count` of them, in any brackets or none, separated by commas or by
 /// blanks, each in double quotes or not.
-fn list_of(text: &str, count: usize) -> Option<Result<Vec<f32>, String>> {
+fn list_of(text: &str, count: usize) -> Option<Vec<f32>> {
     let text = text.trim_ascii();
     let inside = |(open, close)| text.strip_prefix(open)?.strip_suffix(close);
     let list = BRACKETS.into_iter().find_map(inside).unwrap_or(text);
     let mut numbers = Vec::new();
-    let mut fault = None;
     for item in items(list) {
         if numbers.len() == count {
             return None;
         }
-        match number(item)? {
-            Ok(number) => numbers.push(number),
-            Err(reason) => {
-                numbers.push(0.0);
-                fault.get_or_insert(reason);
-            }
-        }
+        numbers.push(number(item)?);
     }
-    (numbers.len() == count).then_some(fault.map_or(Ok(numbers), Err))
+    (numbers.len() == count).then_some(numbers)
 }
 
 fn items(list: &str) -> Box<dyn Iterator<Item = &str> + '_> {
     if list.contains(',') { Box::new(list.split(',')) } else { Box::new(list.split_ascii_whitespace()) }
 }
 
-fn number(item: &str) -> Option<Result<f32, String>> {
+fn number(item: &str) -> Option<f32> {
     let item = item.trim_ascii();
     let bare = item.strip_prefix('"').and_then(|item| item.strip_suffix('"')).unwrap_or(item);
-    crate::literal::number(bare)
+    crate::literal::number(bare)?.ok()
 }

@@ -26,7 +26,7 @@ SELECT form, (embedding_of('a') <-> shorter) = (embedding_of('a') <-> leann.embe
        (embedding_of('a') <-> longer) = (embedding_of('a') <-> leann.embed(longer, NULL, 'query')) AS longer
 FROM forms, LATERAL (SELECT regexp_replace(string, '[-0-9.e]+ ?, ?', '') AS shorter, regexp_replace(string, ',', ',1,') AS longer) AS other
 WHERE form NOT IN ('quoted', 'blanks');
--- Nothing but numbers, yet no vector.
+-- Nothing but numbers, yet no vector: words.
 SELECT id FROM docs ORDER BY embedding_of(body) <-> array_fill(0, ARRAY[64])::text LIMIT 1; \echo :SQLSTATE
 
 -- Arrays of any numbers use the index, and so does a type that has a cast to real[] of its own, as pgvector's vector.
