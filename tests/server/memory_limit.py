@@ -9,6 +9,8 @@ from common import SOAK, SQL_SENTENCE, SqlError, check, faults, main, tiny_clust
 
 MEGABYTE = 1 << 20
 ROWS = 20_000
+# So many that what a pass over them remembers is larger than a reserve gives.
+MANY = 100_000
 TEXTS = 2000
 # Beyond what a session takes: one that has done nothing yet, and one that has loaded the model.
 COLD = [2, 6, 10, 14, 20, 28] if SOAK else [4, 12, 24]
@@ -24,7 +26,9 @@ STATEMENTS = {
     "insert": "INSERT INTO docs SELECT n, sentence(n) FROM generate_series(100001, 100300) n",
     "long texts": "SELECT count(*) FROM leann.embed_all(ARRAY(SELECT repeat(sentence(n) || ' ', 100) FROM generate_series(1, 300) n)) AS vector",
     "vacuum": "VACUUM ready",
-    "check": "SELECT count(*) FROM leann.check('ready_embedding')",
+    "check": "SELECT count(*) FROM leann.check('many_embedding')",
+    "rows in any order": "SELECT count(*) FROM (SELECT id FROM many ORDER BY v::leann.embedding <-> (SELECT NULL::text) LIMIT 200000) AS near",
+    "one very long text": "SELECT array_length(leann.embed(repeat('word ', 2000000)), 1)",
 }
 
 
@@ -67,6 +71,8 @@ def load(session):
                 "CREATE TABLE ready (id int, v real[]);"
                 "INSERT INTO ready SELECT n, v[1 + n % 9973 : 32 + n % 9973] || v[10001 + n % 9949 : 10032 + n % 9949]"
                 f" FROM noise, generate_series(1, {ROWS}) n;"
+                f"CREATE TABLE many AS SELECT n AS id, v FROM ready, generate_series(1, {MANY}, {ROWS}) n;"
+                "CREATE INDEX many_embedding ON many USING leann ((v::leann.embedding)) WITH (sketch_bytes = 8);"
                 "CREATE TABLE docs (id int, body text);"
                 f"INSERT INTO docs SELECT n, sentence(n) FROM generate_series(1, {TEXTS}) n;"
                 "CREATE INDEX docs_embedding ON docs USING leann (embedding_of(body));"
