@@ -35,7 +35,7 @@ MODES = {"built": ("true", ""), "grown": ("false", ""), "tenth": ("n % 10 = 0", 
          "stored": ("true", "WITH (store = float16)"), "stored, grown": ("false", "WITH (store = float16)")}
 # leann.last_scan() is of the whole statement, so each search is what it added.
 ASK = """DO $$ DECLARE q record; found int[]; scan record; before record; begun timestamptz; BEGIN
-    SELECT 0 AS candidates, 0 AS pages, 0 AS late, 0.0 AS walk_ms INTO before;
+    SELECT 0::bigint AS candidates, 0::bigint AS pages, 0::bigint AS late, 0::float8 AS walk_ms INTO before;
     FOR q IN SELECT * FROM queries ORDER BY n LOOP
         begun := clock_timestamp();
         SELECT array_agg(near.n) INTO found FROM (SELECT d.n FROM docs d ORDER BY d.v <-> q.v LIMIT 10) near;
