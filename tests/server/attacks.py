@@ -5,7 +5,7 @@ texts that it may not read in its caches, values that no memory is left for. The
 import resource
 import subprocess
 
-from common import Session, SqlError, check, main, tiny_cluster
+from common import Session, check, error_of, main, tiny_cluster
 
 SECRETS = ("INSERT INTO {0} SELECT n, CASE WHEN n % 3 = 0 THEN 'visitor' ELSE 'owner' END,"
            " CASE WHEN n % 3 = 0 THEN 'public text ' ELSE 'a secret of number ' END || n FROM generate_series(1, 300) n")
@@ -13,14 +13,6 @@ SECRETS = ("INSERT INTO {0} SELECT n, CASE WHEN n % 3 = 0 THEN 'visitor' ELSE 'o
 
 def as_role(cluster, role):
     return Session({**cluster.env, "PGUSER": role}, role)
-
-
-def error_of(session, sql):
-    try:
-        session.run(sql)
-    except SqlError as error:
-        return error
-    return None
 
 
 def changing_definitions():

@@ -86,6 +86,15 @@ def anonymous(pid):
     return mapped(pid)["Anonymous"] * 1024
 
 
+def error_of(session, sql, timeout=600):
+    """The SqlError that a statement ends with; None if it works."""
+    try:
+        session.run(sql, timeout)
+    except SqlError as error:
+        return error
+    return None
+
+
 def faults(session, index="docs_embedding"):
     """What leann.check says, one text per fault."""
     return session.run(f"SELECT c::text FROM leann.check('{index}') AS c", 600)

@@ -8,7 +8,7 @@ import pathlib
 import shutil
 import tempfile
 
-from common import ROOT, SqlError, check, main, quote, tiny_cluster
+from common import ROOT, check, error_of, main, quote, tiny_cluster
 
 # Each encoding with a word, a table and a model that it can write.
 WORDS = {
@@ -29,14 +29,6 @@ def models(cluster):
     settings.write_text(json.dumps({"prompts": {"query": PROMPT, "passage": ""}}), encoding="utf-8")
     os.chmod(folder, 0o755)
     return cluster.readable(folder), folder
-
-
-def error_of(session, sql):
-    try:
-        session.run(sql)
-    except SqlError as error:
-        return error
-    raise AssertionError(f"no error: {sql}")
 
 
 def in_encoding(cluster, encoding, word, table, model):

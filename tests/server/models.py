@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-from common import ROOT, Cluster, SqlError, check, main, real_cluster, tiny_cluster
+from common import ROOT, Cluster, check, error_of, main, real_cluster, tiny_cluster
 
 TINY = ROOT / "tests" / "models" / "tiny-hash"
 TINY_B = ROOT / "tests" / "models" / "tiny-hash-b"
@@ -26,14 +26,6 @@ def models_folder(prefix="leann-models."):
 def put(models, name, source=TINY):
     shutil.copytree(source, models / name)
     return models / name
-
-
-def error_of(session, sql):
-    try:
-        session.run(sql)
-    except SqlError as error:
-        return error
-    return None
 
 
 def incomplete_and_unusable_folders():
