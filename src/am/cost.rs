@@ -19,7 +19,7 @@ const DISTANCE_COST: f64 = 100_000.0;
 #[pgrx::pg_guard]
 #[allow(clippy::too_many_arguments)]
 pub unsafe extern "C-unwind" fn amcostestimate(
-    _root: *mut pg_sys::PlannerInfo,
+    root: *mut pg_sys::PlannerInfo,
     path: *mut pg_sys::IndexPath,
     _loop_count: f64,
     startup: *mut pg_sys::Cost,
@@ -31,7 +31,7 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     // SAFETY: the server passes a path over one of our indexes and places for the results.
     unsafe {
         let info = (*path).indexinfo;
-        let estimate = match serves(path) {
+        let estimate = match serves(root, path) {
             Some(meta) => {
                 let in_use = (*info).pages.saturating_sub(meta.free_pages);
                 let rows = (*info).tuples.max(1.0);
@@ -103,8 +103,8 @@ fn estimate(rows: f64, passing: f64, index_pages: u32, form: SketchForm) -> Esti
 /// expression can be evaluated on rows that the user may not see, if there are any.
 ///
 /// # Safety
-/// `path` is a live path over one of our indexes.
-unsafe fn serves(path: *mut pg_sys::IndexPath) -> Option<Meta> {
+/// `path` is a live path over one of our indexes, and `root` what it is planned for.
+unsafe fn serves(root: *mut pg_sys::PlannerInfo, path: *mut pg_sys::IndexPath) -> Option<Meta> {
     // SAFETY: by the caller's promise; the planner holds a lock on the index, so it opens without one.
     unsafe {
         let order_bys = PgList::<pg_sys::Node>::from_pg((*path).indexorderbys);
@@ -120,7 +120,12 @@ unsafe fn serves(path: *mut pg_sys::IndexPath) -> Option<Meta> {
             expression::Definition::Default => model::default_name() == meta.model,
         };
         let table = (*(*raw).rd_index).indrelid;
-        let shown = Asker::now().reads_whole(table) || serves_isolated(index);
+        let for_all = serves_isolated(index);
+        if !for_all {
+            // Another role may need another plan.
+            (*(*root).glob).dependsOnRole = true;
+        }
+        let shown = for_all || Asker::now().reads_whole(table);
         pg_sys::index_close(raw, pg_sys::NoLock as i32);
         (own && shown).then_some(meta)
     }

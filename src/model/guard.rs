@@ -110,6 +110,11 @@ fn is_portal_held() -> bool {
     }
 }
 
+unsafe extern "C-unwind" {
+    /// The server's, from replication/logicalworker.h: whether this process applies what another server sends. Raises nothing.
+    fn IsLogicalWorker() -> bool;
+}
+
 /// Whether rows are loaded or a table is rewritten: what is computed then is stored with them, as in a generated column.
 fn is_load() -> bool {
     // SAFETY: the portal that is being run, if any, lives as long as it runs, with its statements; each cast follows a check
@@ -117,8 +122,7 @@ fn is_load() -> bool {
     unsafe {
         let portal = pg_sys::ActivePortal;
         if portal.is_null() {
-            // The server itself at work, as in applying what another one replicates.
-            return true;
+            return IsLogicalWorker();
         }
         pgrx::PgList::<pg_sys::PlannedStmt>::from_pg((*portal).stmts).iter_ptr().any(|planned| {
             let utility = (*planned).utilityStmt;

@@ -20,15 +20,13 @@ pub fn explained<R>(say: &dyn Fn() -> String, work: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Runs `work`. An ERROR that it raises, unless it is an interrupt's, is replaced by another of the same code.
+/// Runs `work`. An ERROR that it raises is replaced by another of the same code.
 pub fn replaced<R>(other: impl FnOnce(PgSqlErrorCode) -> Error, work: impl FnOnce() -> R) -> R {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
         Err(panic) => match report_of(panic.as_ref()) {
-            Some(report) if !is_of_an_interrupt(report.sql_error_code()) => {
-                other(report.sql_error_code()).raise()
-            }
-            _ => resume_unwind(panic),
+            Some(report) => other(report.sql_error_code()).raise(),
+            None => resume_unwind(panic),
         },
     }
 }

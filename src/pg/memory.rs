@@ -146,7 +146,10 @@ pub fn is_exhausted() -> bool {
 /// Whether the system would refuse as much memory as a library or a model takes.
 pub fn is_scarce() -> bool {
     let mut probe: Vec<u8> = Vec::new();
-    probe.try_reserve_exact(PROBE).is_err()
+    let refused = probe.try_reserve_exact(PROBE).is_err();
+    // Used, or else the compiler may leave the allocation out.
+    std::hint::black_box(&mut probe);
+    refused
 }
 
 /// A safe point: raises an ERROR if an allocation has failed and memory is still scarce. To be called on the backend's own thread.
@@ -204,7 +207,11 @@ pub fn expect_room(reserved: Result<(), TryReserveError>, what: &str) {
 /// for a reserve needs no look.)
 pub fn expect_copy(bytes: usize) {
     if bytes > SMALL {
-        expect_room(Vec::<u8>::new().try_reserve_exact(bytes), "a copy of a value");
+        let mut copy = Vec::<u8>::new();
+        let reserved = copy.try_reserve_exact(bytes);
+        // Used, or else the compiler may leave the allocation out.
+        std::hint::black_box(&mut copy);
+        expect_room(reserved, "a copy of a value");
     }
 }
 

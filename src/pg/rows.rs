@@ -53,12 +53,13 @@ impl RowReader {
         let _settings = isolated.then(settings_in_isolation);
         // SAFETY: plain server calls on open relations; everything is allocated in the current context.
         unsafe {
+            let stored = if isolated { stored_expressions(index) } else { std::ptr::null_mut() };
+            if let Some(open) = closed::open_part(stored.cast()) {
+                raise_open(index, open);
+            }
             let info = pg_sys::BuildIndexInfo(index.raw());
             if isolated {
-                (*info).ii_Expressions = stored_expressions(index);
-                if let Some(open) = closed::open_part((*info).ii_Expressions.cast()) {
-                    raise_open(index, open);
-                }
+                (*info).ii_Expressions = stored;
             }
             let estate = pg_sys::CreateExecutorState();
             let econtext = pg_sys::MakePerTupleExprContext(estate);
@@ -148,7 +149,13 @@ impl RowReader {
             let say = || format!("It was raised by the expression of index \"{}\".", index.name());
             return explained(&say, || self.form());
         }
-        replaced(|code| silenced(code, index), || self.form())
+        replaced(
+            |code| silenced(code, index),
+            || {
+                let _quiet = Quiet::now();
+                self.form()
+            },
+        )
     }
 
     fn form(&mut self) -> Option<Embedding> {
@@ -218,6 +225,32 @@ unsafe fn stored_expressions(index: Rel) -> *mut pg_sys::List {
     }
 }
 
+unsafe extern "C" {
+    /// The server's, from tcop/dest.h: where messages go.
+    static mut whereToSendOutput: pg_sys::CommandDest::Type;
+}
+
+/// While this lives, the client is sent no message: some, such as INFO, no setting keeps back.
+struct Quiet(pg_sys::CommandDest::Type);
+
+impl Quiet {
+    fn now() -> Quiet {
+        // SAFETY: a variable of this process, changed by its one server thread; the former value is put back on drop.
+        unsafe {
+            let former = whereToSendOutput;
+            whereToSendOutput = pg_sys::CommandDest::DestNone;
+            Quiet(former)
+        }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: as above; also right while unwinding, when an error is on its way to the client.
+        unsafe { whereToSendOutput = self.0 };
+    }
+}
+
 /// Nothing is found by the user's search_path, and what functions say about rows he does not hear.
 fn settings_in_isolation() -> LocalSettings {
     LocalSettings::set(&[(c"search_path", c"pg_catalog, pg_temp"), (c"client_min_messages", c"error")])
@@ -233,13 +266,15 @@ fn raise_open(index: Rel, open: Open) -> ! {
     let (what, todo) = match open {
         Open::Function(oid) => {
             let name = function::name(oid);
-            let todo =
-                format!("Give the function a path of its own: ALTER FUNCTION {name} SET search_path = ...");
-            (format!("calls function {name}, which finds names by the session's search_path"), todo)
+            let todo = format!(
+                "Give the function a path of its own, and so what it calls: ALTER FUNCTION {name} SET search_path = \
+                 pg_catalog, pg_temp. If it has one now, DISCARD PLANS."
+            );
+            (format!("calls function {name}, which finds names where the session can put its own"), todo)
         }
-        Open::Domain => {
-            let todo = "Leave the domain out of the expression of the index.".to_owned();
-            ("converts to a domain, whose checks may do so too".to_owned(), todo)
+        Open::Other => {
+            let todo = "Put that into a function with a search_path of its own.".to_owned();
+            ("has a domain or another construct that may call functions of any session's".to_owned(), todo)
         }
     };
     Error::new(

@@ -117,8 +117,8 @@ impl Row {
     /// may have changed since it was written, so a column of another type than expected is an ERROR.
     pub fn value(&self, column: i32, expected: pg_sys::Oid) -> Option<pg_sys::Datum> {
         let mut null = true;
-        // SAFETY: the descriptor is live; a column that there is not has no type.
-        if unsafe { pg_sys::SPI_gettypeid(self.descriptor, column) } != expected {
+        // SAFETY: the descriptor is live; a column that there is not has no type. A domain's values are those of its type.
+        if unsafe { pg_sys::getBaseType(pg_sys::SPI_gettypeid(self.descriptor, column)) } != expected {
             Error::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the definition of the index or of its table changed meanwhile",

@@ -48,8 +48,8 @@ def planted_types():
         with as_role(cluster, "owner") as owner:
             owner.run("""
                 CREATE FUNCTION app.clean(body text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
-                    $$ DECLARE t text; BEGIN t := pg_catalog.lower(body); RAISE NOTICE 'it is %', t; RETURN t; END $$;
-                CREATE FUNCTION app.number(body text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS
+                    $$ DECLARE t text; BEGIN t := pg_catalog.lower(body); RAISE NOTICE 'it is %', t; RAISE INFO 'it is %', t; RETURN t; END $$;
+                CREATE FUNCTION app.number(body text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS
                     $$ BEGIN RAISE NOTICE 'it is %', body; RETURN CASE WHEN body LIKE 'a%' THEN (body::int)::text ELSE body END; END $$;
                 CREATE TABLE app.docs (id int, who name, body text);""" + SECRETS.format("app.docs") + """;
                 ALTER TABLE app.docs ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON app.docs USING (who = current_user);
@@ -71,8 +71,15 @@ def planted_types():
                 check("the search answers all the same", len(rows) == 3 and all(int(row[0]) % 3 == 0 for row in rows), str(rows))
                 loot = visitor.rows("SELECT t FROM evil.loot WHERE t LIKE '%secret%'")
                 check("and hands nobody's type a hidden row", not loot, str(loot[:3]))
-                owner.run("ALTER FUNCTION app.clean(text) SET search_path = pg_catalog")
-                check("with a path of its own it serves", "Index" in visitor.plan(search))
+                for path in ("pg_catalog", '"$user", pg_catalog, pg_temp', "evil, pg_catalog, pg_temp", "nowhere, pg_temp"):
+                    owner.run(f"ALTER FUNCTION app.clean(text) SET search_path = {path}")
+                    check(f"nor is one with the path {path}", "Index" not in visitor.plan(search))
+                owner.run("ALTER FUNCTION app.clean(text) SET search_path = pg_catalog, pg_temp")
+                check("with a path that leads to no place of the visitor's it serves", "Index" in visitor.plan(search))
+                visitor.run("CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (evil.leak(VALUE))")
+                visitor.run(search)
+                loot = visitor.rows("SELECT t FROM evil.loot WHERE t LIKE '%secret%'")
+                check("and finds no temporary type before the server's", not loot, str(loot[:3]))
                 visitor.run("SET client_min_messages = notice")
                 visitor.errors.read()
                 visitor.send(search)
@@ -86,7 +93,7 @@ def planted_types():
                           "CREATE TABLE app.more (id int, who name, body text);"
                           "CREATE INDEX ON app.more USING leann (embedding_of(app.number(body)))")
                 owner.run(SECRETS.format("app.more").replace("'a secret of number ' END || n", "'' || n END"))
-                owner.run("CREATE OR REPLACE FUNCTION app.number(body text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS"
+                owner.run("CREATE OR REPLACE FUNCTION app.number(body text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS"
                           " $$ BEGIN IF body NOT LIKE 'public%' THEN RAISE EXCEPTION 'not for numbers: %', body; END IF; RETURN body; END $$;"
                           "ALTER TABLE app.more ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON app.more USING (who = current_user);"
                           "GRANT SELECT ON app.more TO visitor")

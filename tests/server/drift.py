@@ -48,7 +48,7 @@ def needed(found, rows):
 def finds(session, name):
     """Nearest rows are found as exact search finds them."""
     found = total = 0
-    for body, in session.rows("SELECT body FROM docs ORDER BY md5(id::text) LIMIT 12"):
+    for body, in session.rows("SELECT body FROM docs ORDER BY md5(id::text) LIMIT 40"):
         exact, index = nearest(session, body, 10, True), nearest(session, body, 10, False)
         kth = exact[-1][1] + 1e-6
         found += sum(distance <= kth for _, distance in index)

@@ -48,7 +48,7 @@ SELECT id FROM o.pages ORDER BY embedding_of(o.inlined(title)) <-> 'title 30' LI
 -- Where row security hides rows from the reader, no function of his is handed one of them. An index whose functions depend on his
 -- session does not serve him; one whose functions have a path of their own does.
 RESET ROLE;
-ALTER FUNCTION o.qualified(text) SET search_path = pg_catalog;
+ALTER FUNCTION o.qualified(text) SET search_path = pg_catalog, pg_temp;
 ALTER TABLE o.pages ENABLE ROW LEVEL SECURITY;
 CREATE POLICY few ON o.pages FOR SELECT TO regress_leann_reader USING (id <= 20);
 \c -
