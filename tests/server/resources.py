@@ -147,4 +147,18 @@ def toasted_texts():
             same_rows("afterwards the index holds exactly the table's rows", session)
 
 
-main(memory_stays_flat, builds_keep_to_their_limits, toasted_texts)
+def builds_give_back():
+    """What a build needed, its session does not keep."""
+    with tiny_cluster("autovacuum=off", "leann.threads=2", "shared_buffers=128MB", "jit=off") as cluster, cluster.session() as session:
+        session.run("SELECT setseed(0.5);"
+                    "CREATE TABLE noise AS SELECT array_agg((random() - 0.5)::real) AS v FROM generate_series(1, 20000);"
+                    "CREATE TABLE ready AS SELECT v[1 + n % 9973 : 32 + n % 9973] || v[10001 + n % 9949 : 10032 + n % 9949] AS v"
+                    " FROM noise, generate_series(1, 120000) n; SET maintenance_work_mem = '256MB';"
+                    "CREATE INDEX small ON ready USING leann ((v::leann.embedding)) WHERE v[1] > 0.49", 600)
+        before = anonymous(session.pid)
+        session.run("CREATE INDEX large ON ready USING leann ((v::leann.embedding)); DROP INDEX large", 600)
+        kept = (anonymous(session.pid) - before) / MEGABYTE
+        check("a build of 120,000 vectors leaves a session with little more than it had", kept < 8, f"{kept:.1f} MB")
+
+
+main(memory_stays_flat, builds_keep_to_their_limits, toasted_texts, builds_give_back)
