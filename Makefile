@@ -16,7 +16,7 @@ export PG_CONFIG MODEL FOLDER ONLY MAJORS SET
 PREPARED = ./scripts/deps.sh && QUIET=1 ./scripts/model.sh && ./scripts/install.sh
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
 	@echo "  PG_CONFIG=$(PG_CONFIG) names the Postgres that is meant."
 
@@ -30,13 +30,13 @@ install: ## build for release; put extension, ONNX Runtime and models into the P
 	@$(PREPARED)
 
 demo: ## a private server, real text (DATA=folder for your own), an index, questions answered
-	@$(PREPARED) && python3 scripts/demo.py --data "$(DATA)" --model "$(MODEL)"
+	@$(PREPARED) && .build/venv/bin/python scripts/demo.py --data "$(DATA)" --model "$(MODEL)"
 
 psql: ## psql on the demo's database
 	@./scripts/psql.sh
 
 test: ## all tests; ONLY="word ..." runs those with a word in their name
-	@./scripts/deps.sh && ./scripts/model.sh --for-tests && ./scripts/install.sh && ./tests/run $(ONLY)
+	@./tests/run --prepare $(ONLY)
 
 test-all: ## all tests on Postgres 15, 16, 17 and 18, or on those in MAJORS="15 18:short"; fetches the servers
 	@./tests/run_all $(MAJORS)
@@ -60,17 +60,17 @@ aarch64: ## the same compiled for 64-bit ARM, run by qemu
 	@./scripts/memory_check.sh aarch64
 
 recall: ## recall, recomputes, pages and bytes on DATA=folder, built, tenth and grown
-	@$(PREPARED) && python3 scripts/recall.py --data "$(DATA)" --model "$(MODEL)" --own-cluster \
+	@$(PREPARED) && .build/venv/bin/python scripts/recall.py --data "$(DATA)" --model "$(MODEL)" --own-cluster \
 		--mode built --mode tenth --mode grown
 
 bench: ## recall, costs and plots on the data sets at hand (DATA_DIR=folder of folders; SET=sweep for a part)
 	@$(PREPARED) && ./benches/run
 
 fmt: ## format the Rust code
-	cargo fmt --all
+	@bash -c '. scripts/common.sh && cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml'
 
-lint: ## formatting, and clippy with warnings as errors
-	@./scripts/lint.sh
+lint: ## format, clippy, docs, Python, shell, line width, imports, licenses: scripts/lint.sh lists the steps
+	@./scripts/deps.sh && ./scripts/lint.sh
 
 clean: ## remove what was built here and the demo (the installed extension stays)
 	@./scripts/clean.sh

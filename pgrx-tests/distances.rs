@@ -1,12 +1,13 @@
-//! The distance operators: every way to write the right operand, what they give, and what they refuse.
+//! The distance operators: every way to write the right operand, their results, and what they refuse.
 
 #[pgrx::pg_schema]
 mod tests {
     use pgrx::datum::DatumWithOid;
     use pgrx::prelude::*;
 
-    use crate::sql::operators::{Strategy, squared_distance};
+    use crate::sql::operators::Strategy;
     use crate::support::{Numbers, fails, one, run};
+    use leann_vector::exact_squared_distance as squared_distance;
 
     const OPERATORS: [&str; 3] = ["<->", "<=>", "<#>"];
 
@@ -50,7 +51,7 @@ mod tests {
         }
     }
 
-    /// An embedding in the right operand, however it is written, gives the same distance.
+    /// An embedding in the right operand gives the same distance in every notation.
     #[pg_test]
     fn right_operands() {
         run("CREATE TABLE t (body text)");
@@ -79,6 +80,7 @@ mod tests {
                 assert!((query(operand) - distance).abs() < 1e-6, "{operator} {operand}");
             }
             for oid in [pg_sys::TEXTOID, pg_sys::VARCHAROID] {
+                // SAFETY: a string converts to a datum of each of these types.
                 let parameter = unsafe { DatumWithOid::new("where is the cat", oid) };
                 let select = format!("SELECT embedding_of(body) {operator} $1 FROM t");
                 let given = Spi::get_one_with_args::<f64>(&select, &[parameter]).expect("a query");
@@ -88,7 +90,7 @@ mod tests {
             let select = format!("SELECT embedding_of(body) {operator} $1 FROM t");
             let given = Spi::get_one_with_args::<f64>(&select, &[vector.into()]).expect("a query");
             close(given.expect("a distance"), distance);
-            // A prepared statement whose parameter nobody typed.
+            // A prepared statement whose parameter has no declared type.
             run(&format!("PREPARE p AS SELECT embedding_of(body) {operator} $1 FROM t"));
             assert_eq!(
                 one::<String>("SELECT parameter_types::text FROM pg_prepared_statements WHERE name = 'p'"),
@@ -126,7 +128,8 @@ mod tests {
         for operand in ["ARRAY[1,2,3]", "ARRAY[1,2,3]::real[]", "'[1,2,3]'::leann.embedding"] {
             fails(&format!("SELECT embedding_of('a') <-> {operand}"), "22000", &words);
         }
-        // A text of fewer numbers than the model has dimensions is words, and so is what looks like a literal.
+        // A text with fewer numbers than the model has dimensions is taken as words, and so is one that looks
+        // like a literal.
         for operand in ["'[1,2,3]'", "'[1,nan]'::text", "'leann:{\"text\":\"b\",\"model\":\"n\"}'"] {
             assert!(one::<f64>(&format!("SELECT embedding_of('a') <-> {operand}")).is_some(), "{operand}");
         }
@@ -152,7 +155,7 @@ mod tests {
         assert_eq!(one::<f64>(same), Some(0.0));
         assert!(one::<f64>("SELECT embedding_of('a', 'tiny-hash') <-> 'a'").is_some());
         assert!(one::<f64>("SELECT embedding_of('a', 'tiny-hash') <-> embedding_of('b')").is_some());
-        // The row's model is the default one, whatever the query says.
+        // The row's model is the default one, even if the query names another.
         fails(
             "SELECT embedding_of('a') <-> embedding_of('b', 'tiny-hash')",
             "42804",
@@ -163,9 +166,8 @@ mod tests {
 
     #[pg_test]
     fn a_scan_without_an_index_orders_rows() {
-        run(
-            "CREATE TABLE t AS SELECT n, 'word' || n || ' word' || n + 1 AS body FROM generate_series(1, 200) n",
-        );
+        run("CREATE TABLE t AS SELECT n, 'word' || n || ' word' || n + 1 AS body
+             FROM generate_series(1, 200) n");
         for operator in OPERATORS {
             let first =
                 format!("SELECT n FROM t ORDER BY embedding_of(body) {operator} 'word7 word8' LIMIT 1");
@@ -173,7 +175,7 @@ mod tests {
         }
     }
 
-    /// A plan that recomputes every row of a table is dear, as `leann.recompute_cost` says.
+    /// A plan that recomputes every row of a table is expensive, as `leann.recompute_cost` says.
     #[pg_test]
     fn distances_have_a_price() {
         run("CREATE TABLE t AS SELECT n::text AS body FROM generate_series(1, 100) n");

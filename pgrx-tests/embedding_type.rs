@@ -1,4 +1,4 @@
-//! The type `embedding`: what goes in comes out, and nothing else comes in.
+//! The type `embedding`: values survive input and output, and anything else is refused.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -8,10 +8,10 @@ mod tests {
     use pgrx::datum::FromDatum;
     use pgrx::prelude::*;
 
-    use crate::sql::embedding::Embedding;
     use crate::support::{Numbers, fails, one, run};
+    use crate::value::Embedding;
 
-    /// Pieces of which strings are made that look like something else: a vector, a structured literal, SQL, JSON.
+    /// Parts of generated strings that look like something else: a vector, a structured literal, SQL, JSON.
     const PIECES: &[&str] = &[
         "[",
         "]",
@@ -54,7 +54,7 @@ mod tests {
         (0..numbers.below(9)).map(|_| *numbers.pick(PIECES)).collect()
     }
 
-    /// A few that chance would take long to find.
+    /// A few strings that random generation would rarely produce.
     const LITERALS: &[&str] = &[
         "",
         " ",
@@ -76,10 +76,15 @@ mod tests {
 
     fn round_trip(value: Embedding) {
         let literal = value.literal();
-        assert_eq!(Embedding::parse(&literal).expect("our own literal"), value, "{literal:?}");
-        // The same through SQL: output, input, and both binary functions.
+        assert_eq!(
+            Embedding::parse(&literal).expect("a literal that was written by this type"),
+            value,
+            "{literal:?}"
+        );
+        // The round trip through SQL: output, input, and both binary functions.
         let output = CString::new(literal.as_str()).expect("no null character");
         let datum = value.clone().into_datum().expect("an embedding");
+        // SAFETY: the functions are those of the type, called with values of the types that they take.
         unsafe {
             let oid = Embedding::type_oid();
             let mut function = pg_sys::InvalidOid;
@@ -98,11 +103,12 @@ mod tests {
         }
     }
 
-    /// What the receive function makes of these bytes; `None` if it refuses them.
+    /// Returns what the receive function reads from these bytes, or `None` if it refuses them.
     fn receive(bytes: &[u8]) -> Option<Embedding> {
         let mut message = pgrx::StringInfo::new();
         message.push_bytes(bytes);
         let message = message.into_pg();
+        // SAFETY: the function is the type's own, and the message is live.
         PgTryBuilder::new(move || unsafe {
             let mut function = pg_sys::InvalidOid;
             let mut parameter = pg_sys::InvalidOid;
@@ -268,16 +274,15 @@ mod tests {
     #[pg_test]
     fn values_survive_storage() {
         run("CREATE TABLE t (id int, e leann.embedding)");
-        // Short, long enough to be compressed, and long enough to be moved out of line uncompressed.
-        run(
-            "INSERT INTO t SELECT n, embedding_of(repeat('ab' || n, n)) FROM generate_series(0, 12000, 500) n",
-        );
+        // Texts that are short, long enough to be compressed, and long enough to be stored out of line
+        // uncompressed.
+        run("INSERT INTO t SELECT n, embedding_of(repeat('ab' || n, n))
+             FROM generate_series(0, 12000, 500) n");
         run("ALTER TABLE t ALTER e SET STORAGE external");
-        run(
-            "INSERT INTO t SELECT n + 1, embedding_of(repeat('cd' || n, n)) FROM generate_series(0, 12000, 500) n",
-        );
-        let wrong = "SELECT count(*) FROM t WHERE e <> embedding_of(repeat(CASE id % 500 WHEN 0 THEN 'ab' || id \
-                     ELSE 'cd' || (id - 1) END, id - id % 500))";
+        run("INSERT INTO t SELECT n + 1, embedding_of(repeat('cd' || n, n))
+             FROM generate_series(0, 12000, 500) n");
+        let wrong = "SELECT count(*) FROM t WHERE e <> embedding_of(
+                     repeat(CASE id % 500 WHEN 0 THEN 'ab' || id ELSE 'cd' || (id - 1) END, id - id % 500))";
         assert_eq!(one::<i64>(wrong), Some(0));
         assert_eq!(one::<i64>("SELECT count(*) FROM t WHERE e::text::leann.embedding <> e"), Some(0));
     }
@@ -304,7 +309,8 @@ mod tests {
         assert_eq!(one::<i64>("SELECT count(*) FROM t a JOIN t b USING (e)"), Some(70_000));
         assert_eq!(
             one::<bool>(
-                "SELECT leann.embedding_hash_extended(e, 0)::bit(32) = leann.embedding_hash(e)::bit(32) FROM t"
+                "SELECT leann.embedding_hash_extended(e, 0)::bit(32) = leann.embedding_hash(e)::bit(32)
+                 FROM t"
             ),
             Some(true),
             "with seed 0 the low bits agree, as hash partitioning expects"
@@ -348,11 +354,11 @@ mod tests {
         fails("SELECT ARRAY[[1,2],[3,4]]::real[]::leann.embedding", "2202E", "one-dimensional");
         fails("SELECT '{}'::real[]::leann.embedding", "22023", "at least one dimension");
         fails("SELECT ARRAY[1,'NaN']::real[]::leann.embedding", "22023", "must not contain NaN");
-        // On assignment both ways.
+        // Assignment casts in both directions.
         run("CREATE TABLE t (e leann.embedding, r real[])");
         run("INSERT INTO t VALUES (ARRAY[3,4]::real[], '[3,4]'::leann.embedding)");
         assert_eq!(one::<String>("SELECT e::text || r::text FROM t"), Some("[0.6,0.8]{0.6,0.8}".to_owned()));
-        // An array with other bounds, and one that a function handed over unflattened.
+        // An array with other bounds, and one that a function returned in expanded form.
         assert_eq!(
             one::<String>("SELECT '[5:6]={3,4}'::real[]::leann.embedding::text"),
             Some("[0.6,0.8]".to_owned())

@@ -1,4 +1,5 @@
-//! Models in a backend: what they are asked for, what is kept, what is reported, and what happens where they are missing.
+//! Models in a backend: what they embed, what is cached, what is reported, and what happens where they are
+//! missing.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -17,7 +18,7 @@ mod tests {
         run(&format!("SET {name} = '{value}'"));
     }
 
-    /// A folder of this test's own, gone afterwards.
+    /// Creates a folder for one test, which is removed afterwards.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -94,7 +95,8 @@ mod tests {
         run("CREATE TABLE t AS SELECT n, CASE WHEN n % 10 > 0 THEN 'text ' || n % 400 END AS body
              FROM generate_series(1, 1000) n");
         let wrong = "SELECT count(*) FROM t FULL JOIN (
-                         SELECT row_number() OVER () AS n, e FROM (SELECT leann.embed_all(array_agg(body ORDER BY n)) AS e FROM t) x
+                         SELECT row_number() OVER () AS n, e
+                         FROM (SELECT leann.embed_all(array_agg(body ORDER BY n)) AS e FROM t) x
                      ) x USING (n) WHERE e IS DISTINCT FROM leann.embed(body)";
         assert_eq!(one::<i64>(wrong), Some(0));
         assert_eq!(one::<i64>("SELECT count(*) FROM leann.embed_all('{}'::text[]) e"), Some(0));
@@ -128,7 +130,7 @@ mod tests {
         let again = model::counters();
         assert_eq!((again.recomputes, again.batches), (counters.recomputes, counters.batches));
         assert_eq!(again.cache_hits - counters.cache_hits, 100);
-        // The same text as a query is another embedding, counted as such.
+        // The same text as a query is another embedding, and is counted separately.
         model::embed(MODEL, Role::Query, &texts[..3]).expect("embeddings");
         assert_eq!(model::counters().queries - again.queries, 3);
         assert_eq!(model::counters().recomputes, again.recomputes);
@@ -184,9 +186,9 @@ mod tests {
             fails("SELECT embedding_of('a') <-> 'b'", "42704", "model \"tiny-hash\" does not exist");
         assert!(
             !format!("{failure:?}").contains(&scratch.path()),
-            "paths are not for everybody: {failure:?}"
+            "paths are for superusers only: {failure:?}"
         );
-        // A folder that is there but holds no model, a broken one, then a whole one.
+        // An empty folder, then a broken model, then a whole one.
         std::fs::create_dir(scratch.0.join(MODEL)).expect("a folder");
         fails("SELECT leann.embed('a')", "42704", "tiny-hash");
         copy_model(MODEL, &scratch.0.join(MODEL));
@@ -210,7 +212,7 @@ mod tests {
         std::fs::rename(scratch.0.join("m"), scratch.0.join("old")).expect("a new name");
         std::fs::rename(scratch.0.join("new"), scratch.0.join("m")).expect("a new name");
         assert_eq!(dim(), old, "a statement keeps to its model");
-        // SAFETY: what the server does when the next statement arrives.
+        // SAFETY: the server makes the same call when the next statement arrives.
         unsafe { pg_sys::SetCurrentStatementStartTimestamp() };
         assert_eq!(dim(), new);
         std::fs::remove_dir_all(scratch.0.join("m")).expect("a folder");
@@ -224,7 +226,7 @@ mod tests {
         set("leann.onnxruntime_library", "/nonexistent/libonnxruntime.so");
         let failure = fails("SELECT leann.embed('a')", "58P01", "ONNX Runtime library is not installed");
         assert!(failure.hint.contains("leann.onnxruntime_library"), "{failure:?}");
-        // A file that is no library at all.
+        // A file that is not a library.
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         set("leann.onnxruntime_library", manifest);
         let failure = fails("SELECT leann.embed('a')", "58000", "ONNX Runtime library cannot be used");
@@ -321,7 +323,8 @@ mod tests {
         assert!(fails("SET leann.model_dir = 'models'", "22023", "").detail.contains("absolute"));
         fails("SET leann.ef_serach = 1", "42602", "invalid configuration parameter name");
         let undescribed = "SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'
-                           AND (short_desc IS NULL OR extra_desc IS NULL OR short_desc NOT LIKE '%.' OR extra_desc NOT LIKE '%.')";
+                           AND (short_desc IS NULL OR extra_desc IS NULL
+                                OR short_desc NOT LIKE '%.' OR extra_desc NOT LIKE '%.')";
         assert_eq!(one::<i64>(undescribed), Some(0));
         assert_eq!(one::<i64>("SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'"), Some(17));
         assert_eq!(one::<String>("SHOW leann.cache_size"), Some("4MB".to_owned()));
@@ -343,8 +346,8 @@ mod tests {
         run("RESET ROLE");
     }
 
-    /// Whether the backend's own thread is the only one, or soon is: one that has done its work may take a moment to
-    /// vanish from the list.
+    /// Returns whether the backend's own thread is the only one, now or within a second: a finished thread
+    /// may take a moment to leave the list.
     fn is_single_threaded() -> bool {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(1) {
@@ -370,7 +373,7 @@ mod tests {
         let canceller = with_signals_blocked(|| {
             std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(200));
-                // SAFETY: a signal to this process, the one that pg_cancel_backend sends.
+                // SAFETY: sends this process the signal that pg_cancel_backend sends.
                 unsafe { libc::kill(process, libc::SIGINT) };
                 Instant::now()
             })
@@ -388,20 +391,21 @@ mod tests {
         assert_eq!(model::embed(MODEL, Role::Passage, &texts[..10]).expect("embeddings").len(), 10);
     }
 
-    /// Some interrupts (a cache invalidation, say) end nothing: the work they stopped is done all the same.
+    /// Some interrupts, such as a cache invalidation, end nothing: the work that they stopped is done all the
+    /// same.
     #[pg_test]
     fn an_interrupt_that_ends_nothing() {
         let texts = long_texts(2000);
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         for _ in 0..3 {
-            // SAFETY: what a signal handler does.
+            // SAFETY: sets the flags that a signal handler sets.
             unsafe { pg_sys::InterruptPending = 1 };
             model::clear_cache();
             assert_eq!(model::embed(MODEL, Role::Passage, &texts).expect("embeddings").len(), texts.len());
         }
     }
 
-    /// Signals must find no thread but the backend's own.
+    /// Signals must reach no thread but the backend's own.
     #[pg_test]
     fn no_thread_takes_signals() {
         model::embed(MODEL, Role::Passage, &["loads the model"]).expect("an embedding");
@@ -424,7 +428,7 @@ mod tests {
         assert!(masks.is_empty(), "{masks:?}");
     }
 
-    /// Names of the threads, other than the process's first, that do not block a signal.
+    /// Returns the names of the threads, other than the process's first, that do not block a signal.
     fn other_threads_open_to(signal: libc::c_int) -> Vec<String> {
         let mut open = Vec::new();
         for task in std::fs::read_dir("/proc/self/task").expect("Linux").flatten() {

@@ -1,4 +1,4 @@
-//! `leann.recall`: right figures, of the index it was asked about, and nothing of the session changed by it.
+//! `leann.recall`: its figures are right and those of the given index, and it changes nothing in the session.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -6,7 +6,7 @@ mod tests {
 
     use crate::support::{fails, one, run};
 
-    /// A table of 600 rows, no two alike.
+    /// Creates a table of 600 distinct rows.
     fn table() {
         run("CREATE TABLE t AS SELECT n AS id, 'word' || n || ' word' || n % 97 || ' word' || n % 31 AS body
              FROM generate_series(1, 600) n");
@@ -26,10 +26,10 @@ mod tests {
         );
         assert!(one::<f64>(&figures("avg(recall)")).is_some_and(|recall| (0.8..=1.0).contains(&recall)));
         assert_eq!(one::<bool>(&figures("bool_and(recomputes BETWEEN 5 AND 600 AND pages > 0)")), Some(true));
-        // The same again, though the cache could now answer.
+        // The second call gives the same figures, although the cache could answer now.
         let recomputes = one::<i64>(&figures("sum(recomputes)::bigint"));
         assert_eq!(one::<i64>(&figures("sum(recomputes)::bigint")), recomputes);
-        // Fewer recomputes than rows asked for cannot find them all.
+        // With fewer recomputes than requested rows, it cannot find them all.
         run("SET leann.max_recompute = 1; SET leann.ef_search = 1");
         assert!(one::<i64>(&figures("max(recomputes)")).is_some_and(|most| most < 60));
     }
@@ -51,7 +51,7 @@ mod tests {
             let recall = one::<f64>(&format!("SELECT avg(recall) FROM leann.recall('{index}', {QUERIES})"));
             assert!(recall.is_some_and(|recall| recall > 0.8), "{index}: {recall:?}");
         }
-        // Nothing of it stays.
+        // The call leaves nothing behind.
         assert_eq!(one::<String>("SHOW enable_seqscan"), Some("on".to_owned()));
         run("CREATE INDEX t_hash ON t USING hash (id); SET enable_seqscan = off");
         let plan = Spi::explain("SELECT * FROM t WHERE id = 7").expect("a plan").0.to_string();
@@ -78,6 +78,29 @@ mod tests {
     }
 
     #[pg_test]
+    fn recall_of_drawn_queries() {
+        table();
+        let figures = |columns: &str| format!("SELECT {columns} FROM leann.recall('t_leann')");
+        assert_eq!(one::<i64>(&figures("count(DISTINCT query)")), Some(20));
+        assert_eq!(one::<bool>(&figures("bool_and(query IN (SELECT body FROM t))")), Some(true));
+        assert!(one::<f64>(&figures("avg(recall)")).is_some_and(|recall| (0.5..=1.0).contains(&recall)));
+        // Calls draw different rows: chance does not draw the same 20 of 600 ten times.
+        let draws = "SELECT count(DISTINCT queries) FROM (
+            SELECT n, string_agg(query, ',' ORDER BY query) AS queries
+            FROM generate_series(1, 10) n, leann.recall('t_leann', k => n) GROUP BY n) AS draws";
+        assert!(one::<i64>(draws).is_some_and(|different| different > 1));
+        // The call leaves nothing behind.
+        assert_eq!(one::<String>("SHOW enable_seqscan"), Some("on".to_owned()));
+        for samples in ["0", "-1", "10001"] {
+            fails(
+                &format!("SELECT * FROM leann.recall('t_leann', samples => {samples})"),
+                "22023",
+                "samples must be between 1 and 10000",
+            );
+        }
+    }
+
+    #[pg_test]
     fn recall_that_is_refused() {
         table();
         run("CREATE INDEX t_btree ON t (id)");
@@ -90,7 +113,7 @@ mod tests {
                 "k must be between",
             );
         }
-        // After an error as after a success, the planner sees all indexes and its own settings.
+        // After an error, as after a success, the planner sees all indexes and its own settings.
         run("SET leann.default_model = 'tiny-hash-b'");
         fails("SELECT * FROM leann.recall('t_leann', '{a}')", "55000", "cannot use the index");
         run("RESET leann.default_model");
@@ -101,6 +124,7 @@ mod tests {
         run("RESET enable_seqscan");
         run("CREATE ROLE leann_reader; GRANT USAGE ON SCHEMA tests TO leann_reader; SET ROLE leann_reader");
         fails("SELECT * FROM leann.recall('t_leann', '{a}')", "42501", "permission denied for table t");
+        fails("SELECT * FROM leann.recall('t_leann')", "42501", "permission denied for table t");
         run("RESET ROLE");
     }
 }

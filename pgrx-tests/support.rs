@@ -1,13 +1,13 @@
-//! What the in-server tests share: the server's settings, and errors as values.
+//! Shared by the in-server tests: the server's settings, and errors as values.
 
 use std::path::PathBuf;
 
 use pgrx::prelude::*;
 
-/// A made-up model of a few kilobytes that hashes tokens: fast, and the same everywhere.
+/// A synthetic model of a few kilobytes that hashes tokens: fast, and the same everywhere.
 pub const MODEL: &str = "tiny-hash";
 
-/// Another such model, of other dimensions, with prompts.
+/// Another such model, with other dimensions and with prompts.
 pub const OTHER_MODEL: &str = "tiny-hash-b";
 
 fn root() -> PathBuf {
@@ -23,7 +23,7 @@ pub fn onnxruntime_library() -> PathBuf {
         .map_or_else(|| root().join(".build/onnxruntime/libonnxruntime.so"), PathBuf::from)
 }
 
-/// Settings of the server that `cargo pgrx test` starts.
+/// Returns the settings of the server that `cargo pgrx test` starts.
 #[cfg(test)]
 pub fn postgresql_conf_options() -> Vec<&'static str> {
     vec![
@@ -33,7 +33,7 @@ pub fn postgresql_conf_options() -> Vec<&'static str> {
     ]
 }
 
-/// The one value of a query that gives one.
+/// Returns the value of a query that returns one.
 pub fn one<T: FromDatum + IntoDatum>(query: &str) -> Option<T> {
     Spi::get_one::<T>(query).unwrap_or_else(|error| panic!("{query}: {error}"))
 }
@@ -51,9 +51,9 @@ pub struct Failure {
     pub hint: String,
 }
 
-/// Runs a statement that must fail, in a subtransaction of its own.
+/// Runs a statement that must fail, in its own subtransaction.
 pub fn failure(statement: &str) -> Failure {
-    // Made once: a test may have taken on another role since.
+    // Created once, because a test may have changed its role since.
     if one::<bool>("SELECT to_regproc('pg_temp.failure') IS NULL") == Some(true) {
         run("CREATE FUNCTION pg_temp.failure(statement text) RETURNS text[] LANGUAGE plpgsql AS $$
          DECLARE
@@ -74,7 +74,8 @@ pub fn failure(statement: &str) -> Failure {
     Failure { sqlstate, message, detail, hint }
 }
 
-/// A statement that must fail with this SQLSTATE and a message that contains these words.
+/// Checks that a statement fails with this SQLSTATE and a message that contains these words, and returns its
+/// error.
 pub fn fails(statement: &str, sqlstate: &str, words: &str) -> Failure {
     let failure = failure(statement);
     assert_eq!(failure.sqlstate, sqlstate, "{statement}: {failure:?}");
@@ -82,7 +83,7 @@ pub fn fails(statement: &str, sqlstate: &str, words: &str) -> Failure {
     failure
 }
 
-/// Numbers that look random and are the same in every run (the generator of Knuth's MMIX).
+/// Returns numbers that look random and are the same in every run (the generator of Knuth's MMIX).
 pub struct Numbers(u64);
 
 impl Numbers {

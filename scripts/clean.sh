@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Removes what was built in this folder, and the demo with its server.
-. "$(dirname "$0")/cluster.sh"
+. "$(dirname "$0")/common.sh"
 
 say "clean: target, .build, .demo"
 if [ -e "$ROOT/.demo" ]; then
-    need_postgres
-    cluster_remove "$ROOT/.demo"
+    "$ROOT/scripts/cluster.py" remove "$ROOT/.demo"
 fi
 rm -rf "$ROOT/target" "$ROOT/.build"

@@ -1,7 +1,10 @@
-# Sourced by the other scripts: where things are, how to say what is done, how to become root or the server's user.
+# shellcheck shell=bash
+# Sourced by the other scripts: where things are, how to say what is done, how to become root or the server's
+# user.
 #
-# Sets ROOT (the repository), BUILD (its git-ignored scratch folder), PG_CONFIG, PG_BIN, PG_MAJOR (the last two only once
-# Postgres is there), and puts cargo into PATH. Every script that sources this runs with `set -euo pipefail`.
+# Sets ROOT (the repository), BUILD (its git-ignored scratch folder), PG_CONFIG, PG_BIN, PG_MAJOR (the last
+# two only once Postgres is there), and puts cargo into PATH. Every script that sources this runs with `set
+# -euo pipefail`.
 
 set -euo pipefail
 
@@ -37,11 +40,12 @@ as_root() {
 # Postgres refuses to run as root: then its processes belong to the user that the Debian package creates.
 server_user() { if is_root; then echo postgres; else id -un; fi; }
 
-# Runs a command as the server's user, in a directory that this user can enter and without a Rust backtrace setting, which
-# would add a long DETAIL to every error.
+# Runs a command as the server's user, in a directory that this user can enter and without a Rust backtrace
+# setting, which would add a long DETAIL to every error.
 as_server() {
     if is_root; then
-        (cd / && env -u RUST_BACKTRACE -u LANG -u LC_ALL HOME="${SERVER_HOME:-/tmp}" setpriv --reuid=postgres --regid=postgres --init-groups -- "$@")
+        (cd / && env -u RUST_BACKTRACE -u LANG -u LC_ALL HOME="${SERVER_HOME:-/tmp}" \
+            setpriv --reuid=postgres --regid=postgres --init-groups -- "$@")
     else
         (cd / && env -u RUST_BACKTRACE -u LANG -u LC_ALL "$@")
     fi
@@ -49,14 +53,16 @@ as_server() {
 
 # Postgres itself, as PG_CONFIG describes it.
 need_postgres() {
-    [ -x "$PG_CONFIG" ] || die "no pg_config at $PG_CONFIG" "'make deps' installs PostgreSQL 15, or set PG_CONFIG=/path/to/pg_config"
+    [ -x "$PG_CONFIG" ] || die "no pg_config at $PG_CONFIG" \
+        "'make deps' installs PostgreSQL 15, or set PG_CONFIG=/path/to/pg_config"
     PG_BIN=$("$PG_CONFIG" --bindir)
     PG_MAJOR=$("$PG_CONFIG" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
-    [ -x "$PG_BIN/postgres" ] || die "no server programs in $PG_BIN" "'make deps' installs them for PostgreSQL 15"
+    [ -x "$PG_BIN/postgres" ] \
+        || die "no server programs in $PG_BIN" "'make deps' installs them for PostgreSQL 15"
 }
 
-# The same for who builds: pgrx is told of this server only, in a folder of its own. What ~/.pgrx names is its owner's matter,
-# and one server there that is gone would stop every build.
+# The same for who builds: pgrx is told of this server only, in a folder of its own. What ~/.pgrx names is its
+# owner's matter, and one server there that is gone would stop every build.
 need_pgrx() {
     need_postgres
     export PGRX_HOME=$BUILD/pgrx${PG_BIN//\//-}
@@ -77,7 +83,22 @@ find_cargo() {
     done
 }
 
+# The compiler of rust-toolchain.toml. rustup fetches it if need be; where it has the same one as its
+# `stable`, that is taken instead, since a machine without access to the network cannot fetch it a second time
+# under its number.
+find_toolchain() {
+    local pin toolchains=${RUSTUP_HOME:-$HOME/.rustup}/toolchains
+    pin=$(sed -nE 's/^channel = "(.*)"/\1/p' "$ROOT/rust-toolchain.toml")
+    if [ -z "${RUSTUP_TOOLCHAIN:-}" ] && ! compgen -G "$toolchains/$pin-*" >/dev/null \
+        && compgen -G "$toolchains/stable-*" >/dev/null \
+        && [[ $(RUSTUP_TOOLCHAIN=stable rustc --version 2>/dev/null) == "rustc $pin "* ]]; then
+        export RUSTUP_TOOLCHAIN=stable
+    fi
+}
+
 # The project's own Python (numpy, onnx, ...), made by deps.sh.
+# shellcheck disable=SC2034
 VENV_PYTHON=$BUILD/venv/bin/python
 
 find_cargo
+find_toolchain

@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
 """What `make demo` shows: a private server, real text, an index without embeddings, and searches by meaning.
 
-    scripts/demo.py [--data FOLDER] [--model NAME] [--cluster .demo]
+    .build/venv/bin/python scripts/demo.py [--data FOLDER] [--model NAME] [--cluster .demo]
 
-FOLDER is in the format of samples/README.md. The server stays up afterwards; scripts/cluster.sh remove .demo ends it.
+FOLDER is in the format of samples/README.md. The server stays up afterwards;
+scripts/cluster.py remove .demo ends it.
 """
 
 import argparse
 import gzip
 import os
 import pathlib
-import re
 import shutil
 import sys
 import textwrap
 import time
 
-from pg import ROOT, Cluster, quote, unescape
+from cluster import ROOT, Cluster
+from pg import quote, unescape
 
 TEXT = "title || ' ' || body"
 SHOWN = 3  # passages per question
@@ -42,7 +43,8 @@ def load(session, data):
     heading(f"Text: {data}")
     session.run("DROP TABLE IF EXISTS docs CASCADE")
     session.run(command("CREATE TABLE docs (id text PRIMARY KEY, title text NOT NULL, body text NOT NULL);"))
-    session.run(f"\\copy docs FROM PROGRAM 'gzip -dc {re.sub(chr(39), chr(39) * 2, str(data))}/corpus.tsv.gz'")
+    with gzip.open(data / "corpus.tsv.gz", "rt", encoding="utf-8", newline="\n") as file:
+        session.copy_in("docs", (line.rstrip("\n").split("\t") for line in file), escaped=True)
     session.run("ANALYZE docs")
     rows, size = session.row(f"SELECT count(*), sum(octet_length({TEXT})) FROM docs")
     if not int(rows):
@@ -61,8 +63,10 @@ def build(cluster, session):
     shown, line_at, terminal = "", 0.0, sys.stdout.isatty()
     while not session.answered(0.25):
         rows = watcher.rows(
-            "SELECT phase, tuples_done, tuples_total, blocks_done, blocks_total FROM pg_stat_progress_create_index"
-            f" WHERE pid = {session.pid}")
+            "SELECT phase, tuples_done, tuples_total, blocks_done, blocks_total"
+            " FROM pg_stat_progress_create_index"
+            f" WHERE pid = {session.pid}"
+        )
         if not rows:
             continue
         phase, done, total, blocks, blocks_total = rows[0]
@@ -101,8 +105,10 @@ def questions(data):
 
 
 def search(question):
-    return (f"SELECT id, title, body, embedding_of({TEXT}) <-> {quote(question)} AS distance\n"
-            f"   FROM docs ORDER BY embedding_of({TEXT}) <-> {quote(question)} LIMIT {SHOWN}")
+    return (
+        f"SELECT id, title, body, embedding_of({TEXT}) <-> {quote(question)} AS distance\n"
+        f"   FROM docs ORDER BY embedding_of({TEXT}) <-> {quote(question)} LIMIT {SHOWN}"
+    )
 
 
 def ask(session, question):
@@ -128,8 +134,10 @@ def show_questions(session, asked):
             say(f"     {float(distance):.3f}  {first}")
             for line in more:
                 say(f"            {line}")
-    say(f"\n   on average {sum(cost[1] for cost in costs) / len(costs):.1f} recomputes and "
-        f"{sum(cost[0] for cost in costs) / len(costs):.0f} ms per question, with nothing cached")
+    say(
+        f"\n   on average {sum(cost[1] for cost in costs) / len(costs):.1f} recomputes and "
+        f"{sum(cost[0] for cost in costs) / len(costs):.0f} ms per question, with nothing cached"
+    )
 
 
 def show_plan(session, question):
@@ -149,8 +157,9 @@ def megabytes(size):
 def pgvector_bytes(dimensions, m=16):
     """Bytes per row of pgvector's vector column and HNSW index (default m), by its page layout.
 
-    A vector: 8 bytes and a float for each dimension. In the index an element tuple (72 bytes and the vector) and a
-    neighbour tuple (4 bytes and 2 m heap pointers on level 0), each with a line pointer, both on one page of 8160 bytes.
+    A vector takes 8 bytes and a float for each dimension. In the index it takes an element tuple (72 bytes
+    and the vector) and a neighbor tuple (4 bytes and 2 m heap pointers on level 0), each with a line
+    pointer, both on one page of 8160 bytes.
     """
     vector = 8 + 4 * dimensions
     align = lambda size: -(-size // 8) * 8  # noqa: E731
@@ -160,8 +169,13 @@ def pgvector_bytes(dimensions, m=16):
 
 def show_sizes(session, rows, text):
     heading("Sizes")
-    table, index, dimensions = map(int, session.row(
-        "SELECT pg_table_size('docs'), pg_relation_size('docs_embedding'), cardinality(leann.embed('a'::text))"))
+    table, index, dimensions = map(
+        int,
+        session.row(
+            "SELECT pg_table_size('docs'), pg_relation_size('docs_embedding'),"
+            " cardinality(leann.embed('a'::text))"
+        ),
+    )
     vector, graph = pgvector_bytes(dimensions)
     lines = [
         ("the text itself", text, ""),
@@ -172,12 +186,16 @@ def show_sizes(session, rows, text):
     ]
     for name, size, remark in lines:
         say(f"   {name:<32} {megabytes(size):>12} {size / rows:>10,.0f} bytes a row   {remark}")
-    say(f"   the leann index takes {index / text:.1%} of the text, and 1/{(vector + graph) * rows / index:.0f} "
-        "of what pgvector's vectors and index would")
+    say(
+        f"   the leann index takes {index / text:.1%} of the text, "
+        f"and 1/{(vector + graph) * rows / index:.0f} of what pgvector's vectors and index would"
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=pathlib.Path, default=ROOT / "samples" / "scifact")
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
     parser.add_argument("--cluster", type=pathlib.Path, default=ROOT / ".demo")
@@ -188,8 +206,12 @@ def main():
     asked = questions(data)
 
     heading(f"Server: a private cluster in {os.path.relpath(args.cluster)}, without a TCP port")
-    cluster = Cluster("shared_buffers=256MB", "maintenance_work_mem=256MB", f"leann.default_model={args.model}",
-                      directory=args.cluster)
+    cluster = Cluster(
+        "shared_buffers=256MB",
+        "maintenance_work_mem=256MB",
+        f"leann.default_model={args.model}",
+        directory=args.cluster,
+    )
     with cluster.session() as session:
         if not session.rows("SELECT 1 FROM pg_database WHERE datname = 'demo'"):
             session.run("CREATE DATABASE demo")

@@ -3,10 +3,10 @@
 
     scripts/make_sample.py SOURCE DEST [--passages 1200] [--queries 100] [--questions ID,ID,...]
 
-SOURCE and DEST are folders in the project's data format (samples/README.md): corpus.tsv.gz, queries.tsv.gz and
-qrels.tsv.gz in Postgres COPY text format. The sample holds evenly spaced queries (the given questions among them),
-every passage judged for one of these, and evenly spaced other passages up to the wanted number, all in their original
-order. README.md and the licence text of DEST are written by hand.
+SOURCE and DEST are folders in the project's data format (samples/README.md): corpus.tsv.gz, queries.tsv.gz
+and qrels.tsv.gz in Postgres COPY text format. The sample holds evenly spaced queries (the given questions
+among them), every passage judged for one of these, and evenly spaced other passages up to the wanted number,
+all in their original order. README.md and the license text of DEST are written by hand.
 """
 
 import argparse
@@ -50,12 +50,16 @@ def choose_queries(queries, count, questions):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("source", type=pathlib.Path)
     parser.add_argument("dest", type=pathlib.Path)
     parser.add_argument("--passages", type=int, default=1200)
     parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--questions", default="", help="query ids for the demo, written to questions.txt in this order")
+    parser.add_argument(
+        "--questions", default="", help="query ids for the demo, written to questions.txt in this order"
+    )
     args = parser.parse_args()
 
     corpus = read(args.source / "corpus.tsv.gz")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the model folder MODEL in .build/models, or checks and converts one of the user's own: FOLDER=/path/to/folder.
+# Makes the model folder MODEL in .build/models, or checks and converts one of the user's own:
+# FOLDER=/path/to/folder.
 . "$(dirname "$0")/common.sh"
 
 FOLDER=${FOLDER:-}
@@ -51,6 +52,7 @@ elif [ -d "$BUILD/models/$MODEL" ]; then
     say "model: .build/models/$MODEL is there"
 else
     explain >&2
-    die "no model '$MODEL'" "only these can be made by name: $KNOWN_MODELS; for any other give its folder, as above"
+    die "no model '$MODEL'" \
+        "only these can be made by name: $KNOWN_MODELS; for any other give its folder, as above"
 fi
 [ "${QUIET:-}" ] || explain

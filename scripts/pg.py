@@ -1,31 +1,49 @@
-"""psql sessions and private clusters for the Python scripts: the standard library and psql, nothing to install.
+"""Sessions on a Postgres server, on psycopg's libpq: run SQL and see what comes of it.
 
-    with Cluster("leann.model_dir=/x") as cluster:          # scripts/cluster.sh, removed at the end
-        session = cluster.session()
+    with Session(name="reader") as session:                      # where PGHOST, PGPORT, ... say
         for id, title in session.rows("SELECT id, title FROM docs"): ...
+
+All values are texts, as the server writes them. A string may hold several statements: each is sent as a query
+of its own, so that VACUUM and its like may be among them, and the first one that fails ends it.
+
+A statement can be sent now and finished later, so that a test watches it run:
+
+    session.send("CREATE INDEX ...")
+    while not session.answered(0.1): ...
+    session.finish()
 """
 
+import contextlib
 import os
-import pathlib
-import queue
 import re
-import subprocess
-import tempfile
-import threading
+import select
+import socket
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-CLUSTER_SH = str(ROOT / "scripts" / "cluster.sh")
+try:
+    import psycopg
+    from psycopg import pq
+except ImportError as error:
+    raise SystemExit(f"{error}: run this with .build/venv/bin/python, which 'make deps' makes") from None
+
+# Where one statement of a string ends, by what may hold a semicolon: strings, quoted names, dollar quotes,
+# comments.
+TOKEN = re.compile(
+    r"""(?x) [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+    | (?P<tag>\$(?:[A-Za-z_]\w*)?\$).*?(?P=tag) | --[^\n]* | /\*.*?\*/ | \w[\w$]* | \s+ | .""",
+    flags=re.S,
+)
+COPY_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+COPY_UNESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+FIELDS = {"detail": pq.DiagnosticField.MESSAGE_DETAIL, "hint": pq.DiagnosticField.MESSAGE_HINT}
 
 
 class SqlError(Exception):
-    """An ERROR from the server, with its SQLSTATE; `message` is all that psql printed."""
+    """An ERROR from the server: its SQLSTATE, message, DETAIL and HINT; as a text, all of these."""
 
-    def __init__(self, message):
-        super().__init__(message.strip())
-        self.message = message
-        found = re.search(r"(?:ERROR|FATAL|PANIC):\s+([0-9A-Z]{5}):", message)
-        self.sqlstate = found.group(1) if found else None
+    def __init__(self, text, sqlstate=None, message=None, detail=None, hint=None):
+        super().__init__(text)
+        self.sqlstate, self.message, self.detail, self.hint = sqlstate, message or text, detail, hint
 
 
 class Lost(SqlError):
@@ -37,7 +55,9 @@ def quote(value):
     if value is None:
         return "NULL"
     value = str(value)
-    return "E'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" if "\\" in value else "'" + value.replace("'", "''") + "'"
+    if "\\" in value:
+        return "E'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + value.replace("'", "''") + "'"
 
 
 def unescape(field):
@@ -46,94 +66,101 @@ def unescape(field):
         return None
     if "\\" not in field:
         return field
-    plain = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-    return re.sub(r"\\(.)", lambda found: plain.get(found.group(1), found.group(1)), field, flags=re.S)
+    return re.sub(r"\\(.)", lambda found: COPY_UNESCAPES.get(found[1], found[1]), field, flags=re.S)
 
 
 def escape(value):
     """A value as a field of COPY text format."""
     if value is None:
         return r"\N"
-    plain = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-    return re.sub(r"[\\\t\n\r]", lambda found: plain[found.group()], str(value))
+    return re.sub(r"[\\\t\n\r]", lambda found: COPY_ESCAPES[found[0]], str(value))
 
 
-def program(name):
-    """The path of psql, pg_dump, ... of PG_CONFIG where that is set, else the one in PATH."""
-    if "PG_CONFIG" in os.environ:
-        bindir = subprocess.run([os.environ["PG_CONFIG"], "--bindir"], capture_output=True, text=True, check=True)
-        return os.path.join(bindir.stdout.strip(), name)
-    return name
+def statements(sql):
+    """The statements of a string, without those that are empty."""
+    if ";" not in sql:
+        return [sql]
+    parts, start, depth = [], 0, 0
+    for token in TOKEN.finditer(sql):
+        text = token[0]
+        if text == ";" and depth == 0:
+            parts.append(sql[start : token.start()])
+            start = token.end()
+        elif text in "()":
+            depth += 1 if text == "(" else -1
+    parts.append(sql[start:])
+    return [part for part in parts if part.strip()]
+
+
+def text_of(value):
+    return None if value is None else value.decode(errors="replace")
+
+
+def rows_of(result):
+    columns = range(result.nfields)
+    return [[text_of(result.get_value(row, column)) for column in columns] for row in range(result.ntuples)]
 
 
 class Session:
-    """One connection, held by a psql that is fed through a pipe."""
+    """One connection. `env` has PGHOST and its like, where they are not those of the environment; `name` is
+    its application_name; `parameters` are libpq's, as in user="visitor"."""
 
-    def __init__(self, env=None, name="session"):
-        self.env = {**os.environ, **(env or {}), "PGAPPNAME": name, "PGCLIENTENCODING": "UTF8"}
-        # A file, not a pipe: psql writes errors at once, so all of them are there when the end mark comes.
-        written = tempfile.NamedTemporaryFile(prefix="leann-psql.")
-        self.errors = open(written.name, encoding="utf-8", errors="replace")  # an offset of its own
-        self.process = subprocess.Popen(
-            [program("psql"), "-X", "-q", "-A", "-t", "-v", "VERBOSITY=verbose", "-v", "SHOW_CONTEXT=never"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=written, env=self.env,
-            text=True, encoding="utf-8", errors="replace", bufsize=1)
-        written.close()
-        self.lines = queue.Queue()
-        self.count = 0
-        self.sent, self.waiting, self.ended = None, [], False
-        threading.Thread(target=self._read, daemon=True).start()
-        self.pid = int(self.value("SELECT pg_backend_pid()"))
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.put(line.rstrip("\n"))
-        self.lines.put(None)
-
-    def send(self, sql):
-        """Starts a statement (or several) and comes back at once; `finish` waits for it."""
-        self.count += 1
-        self.sent, self.waiting, self.ended = f"-- end {self.count} of {id(self)}", [], False
+    def __init__(self, env=None, name="session", **parameters):
+        known = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
+        given = {known[variable]: value for variable, value in (env or {}).items()}
+        options = {"application_name": name, "client_encoding": "UTF8", **given, **parameters}
+        self.notices = []  # texts, as in "WARNING:  ..."
         try:
-            self.process.stdin.write(f"{sql}\n;\n\\echo {self.sent!r}\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise Lost(self.errors.read() or "the connection is gone") from None
+            self.connection = psycopg.connect(autocommit=True, **options)
+        except psycopg.OperationalError as error:
+            raise Lost(str(error), error.sqlstate) from error
+        self.pgconn = self.connection.pgconn
+        self.pgconn.nonblocking = 0  # what is sent is sent whole
+        self.pgconn.notice_handler = lambda result: self.notices.append(self._report(result))
+        self.pid = self.pgconn.backend_pid
+        # Of what was sent: statements not yet sent, rows so far, the error that ended it, whether it goes on.
+        self.waiting, self.results, self.error, self.busy = [], [], None, False
+
+    # One statement after the other, without waiting.
+
+    def send(self, sql, timeout=600):
+        """Starts a statement and comes back at once; `finish` waits for it. Of several, all but the last are
+        waited for here."""
+        self.waiting, self.results, self.error = statements(sql), [], None
+        self._send_next()
+        if not self._wait(lambda: not self.waiting, timeout):
+            raise TimeoutError(f"no answer within {timeout} s")
 
     def answered(self, seconds):
         """Waits at most so long for what was sent; whether `finish` would come back at once."""
-        deadline = time.monotonic() + seconds
-        while not self.ended:
-            try:
-                line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return False
-            self.ended = line is None or line == self.sent
-            self.waiting.append(line)
-        return True
+        return self._wait(lambda: False, seconds)
 
     def finish(self, timeout=600):
-        """The output lines of what was sent. Raises SqlError for an ERROR, Lost when the connection ended."""
-        if not self.answered(timeout):
-            raise TimeoutError(f"no answer within {timeout} s")
-        *lines, last = self.waiting
-        if last is None:
-            self.process.wait()
-            raise Lost(self.errors.read() or "the connection is gone")
-        errors = self.errors.read()
-        if re.search(r"^(psql:.*)?(ERROR|FATAL|PANIC):|connection to server was lost|^server closed", errors, flags=re.M):
-            raise (Lost if "connection" in errors and "lost" in errors else SqlError)(errors)
-        return lines
+        """The output lines of what was sent: rows with | between their columns. Raises SqlError for an ERROR,
+        Lost when the connection ended."""
+        rows = self._finish(timeout)
+        return [line for row in rows for line in "|".join(value or "" for value in row).split("\n")]
+
+    def cancel(self):
+        """Asks the server to cancel what is running."""
+        self.pgconn.get_cancel().cancel()
+
+    def drop(self):
+        """Breaks the connection off without a word, as the death of a client does."""
+        with socket.socket(fileno=os.dup(self.pgconn.socket)) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    # The same with waiting.
 
     def run(self, sql, timeout=600):
-        """Runs SQL; the lines psql printed."""
-        self.send(sql)
+        """Runs SQL; the lines that `finish` gives."""
+        self.send(sql, timeout)
         return self.finish(timeout)
 
     def rows(self, select, timeout=600):
         """The rows of one SELECT, each a list of texts (None for NULL)."""
-        lines = self.run(f"COPY ({select}) TO STDOUT", timeout)
-        return [[unescape(field) for field in line.split("\t")] for line in lines]
+        self.send(select, timeout)
+        return self._finish(timeout)
 
     def row(self, select, timeout=600):
         return self.rows(select, timeout)[0]
@@ -141,31 +168,28 @@ class Session:
     def value(self, select, timeout=600):
         return self.row(select, timeout)[0]
 
-    def copy_in(self, table, rows, escaped=False, timeout=600):
+    def copy_in(self, table, rows, escaped=False):
         """Loads rows (lists of texts) into a table; `escaped` ones are in COPY text format already."""
-        self.process.stdin.write(f"COPY {table} FROM STDIN;\n")
+        self.checked(self.pgconn.exec_(f"COPY {table} FROM STDIN".encode()))
         for row in rows:
-            self.process.stdin.write("\t".join(row if escaped else map(escape, row)) + "\n")
-        self.process.stdin.write("\\.\n")
-        self.run("SELECT 1", timeout)
+            line = "\t".join(row if escaped else map(escape, row)) + "\n"
+            self.pgconn.put_copy_data(line.encode())
+        self.pgconn.put_copy_end()
+        while result := self.pgconn.get_result():
+            self.checked(result)
+
+    def checked(self, result):
+        """The rows of a result of `pgconn`. Raises SqlError if it is an error."""
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            raise self._failure(result)
+        return rows_of(result)
 
     def plan(self, select):
         """EXPLAIN (COSTS OFF) as text."""
         return "\n".join(self.run(f"EXPLAIN (COSTS OFF) {select}"))
 
     def close(self):
-        if self.process.poll() is None:
-            try:
-                self.process.stdin.close()
-            except BrokenPipeError:
-                pass
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self.process.stdout.close()
-        self.errors.close()
+        self.connection.close()
 
     def __enter__(self):
         return self
@@ -173,85 +197,89 @@ class Session:
     def __exit__(self, *_):
         self.close()
 
+    # How.
 
-# What no server may ever write.
-LOG_FAULT = re.compile(r"PANIC:|terminated by signal|TRAP:|leak|still referenced|you don't own|resource was not closed|"
-                       r"problem in alloc|detected write past")
+    def _send_next(self):
+        self.busy = False
+        if self.waiting and self.error is None:
+            try:
+                self.pgconn.send_query(self.waiting.pop(0).encode())
+                self.busy = True
+            except psycopg.OperationalError as error:
+                self._lose(str(error))
 
+    def _wait(self, enough, seconds):
+        """Takes results until nothing is under way any more, or until it is enough. False when time is up."""
+        deadline = time.monotonic() + seconds
+        while self.busy and not enough():
+            try:
+                if not self.pgconn.is_busy():
+                    self._take(self.pgconn.get_result())
+                    continue
+                left = max(0.0, deadline - time.monotonic())
+                if not select.select([self.pgconn.socket], [], [], left)[0]:
+                    return False
+                self.pgconn.consume_input()
+            except psycopg.OperationalError as error:
+                self._lose(str(error))
+        return True
 
-class Cluster:
-    """A private cluster (scripts/cluster.sh). Without `directory` it is a temporary one, removed at the end; then fsync is
-    off, which a killed process survives (the kernel still has the writes). With `standby_of` it follows that cluster; with
-    `upgrade_of` it takes that one over by pg_upgrade, which stops it. `pg_config` is that of another Postgres than
-    PG_CONFIG's."""
+    def _take(self, result):
+        """Keeps a result of the statement under way; None is its end."""
+        if result is None:
+            self._send_next()
+        elif result.status == pq.ExecStatus.TUPLES_OK:
+            self.results += rows_of(result)
+        elif result.status == pq.ExecStatus.COPY_OUT:
+            self._take_copy()
+        elif result.status == pq.ExecStatus.COPY_IN:
+            self.pgconn.put_copy_end(b"copy_in is for this")
+        elif result.status == pq.ExecStatus.FATAL_ERROR:
+            self.error = self.error or self._failure(result)
+            if self.pgconn.status == pq.ConnStatus.BAD:
+                self._lose(text_of(result.error_message))
 
-    log_faults = []  # of all temporary clusters that this process has removed
+    def _take_copy(self):
+        with contextlib.suppress(psycopg.OperationalError):  # of which the next result tells
+            while (chunk := self.pgconn.get_copy_data(0))[0] > 0:
+                self.results.append([text_of(bytes(chunk[1])).removesuffix("\n")])
 
-    def __init__(self, *settings, directory=None, standby_of=None, upgrade_of=None, pg_config=None):
-        self.temporary = directory is None
-        self.pg_config = pg_config or os.environ.get("PG_CONFIG")
-        self.directory = str(directory or tempfile.mkdtemp(prefix="leann-test.", dir="/tmp"))
-        self.settings = (["fsync=off"] if self.temporary else []) + list(settings)
-        if standby_of:
-            self._call("clone", standby_of.directory)
-        if upgrade_of:
-            upgrade_of.stop()
-            self._call("upgrade", upgrade_of.directory, upgrade_of.pg_config, *self.settings)
-        self.start()
+    def _finish(self, timeout):
+        if not self.answered(timeout):
+            raise TimeoutError(f"no answer within {timeout} s")
+        if self.error:
+            raise self.error
+        return self.results
 
-    def _call(self, command, *args):
-        env = {**os.environ, **({"PG_CONFIG": self.pg_config} if self.pg_config else {})}
-        result = subprocess.run([CLUSTER_SH, command, self.directory, *args], stdout=subprocess.PIPE, text=True, check=False, env=env)
-        if result.returncode:
-            raise RuntimeError(f"cluster.sh {command} {self.directory}: exit status {result.returncode}")
-        return result.stdout
+    def _lose(self, why):
+        """The connection is gone: what the server said last, as an error or a notice, tells why."""
+        last = self.error or next(
+            (notice for notice in reversed(self.notices) if notice.startswith("FATAL")), ""
+        )
+        sqlstate = re.search(r"^\w+:  (\w{5}):", str(last))
+        self.error = Lost(f"{last}\n{why}".strip(), sqlstate and sqlstate[1])
+        self.busy = False
 
-    def start(self, *more_settings):
-        exports = self._call("start", *self.settings, *more_settings)
-        self.env = dict(re.findall(r"^export (\w+)=(.*)$", exports, flags=re.M))
+    def _field(self, result, field):
+        return text_of(result.error_field(field))
 
-    def stop(self, mode="fast"):
-        self._call("stop", mode)
+    def _report(self, result):
+        """An error or notice as a text."""
+        severity = self._field(result, pq.DiagnosticField.SEVERITY_NONLOCALIZED)
+        sqlstate = self._field(result, pq.DiagnosticField.SQLSTATE)
+        lines = [f"{severity}:  {sqlstate}: {self._field(result, pq.DiagnosticField.MESSAGE_PRIMARY)}"]
+        lines += [
+            f"{name.upper()}:  {value}"
+            for name, field in FIELDS.items()
+            if (value := self._field(result, field))
+        ]
+        return "\n".join(lines)
 
-    def kill(self):
-        self._call("kill")
-
-    def promote(self):
-        self._call("promote")
-
-    def remove(self):
-        self.log_faults += self.faults_in_log()
-        self._call("remove")
-
-    def faults_in_log(self):
-        """What the log has of crashes, failed assertions, and pins, locks, snapshots or memory that were not let go."""
-        try:
-            with self.log().open(errors="replace") as lines:
-                return [line.strip() for line in lines if LOG_FAULT.search(line)]
-        except OSError:
-            return []  # it was never started
-
-    def log(self):
-        return pathlib.Path(self._call("log").strip())
-
-    def session(self, database=None, name="session"):
-        return Session({**self.env, **({"PGDATABASE": database} if database else {})}, name)
-
-    def readable(self, path):
-        """A copy of `path` that the server can read, or `path` itself."""
-        return self._call("readable", str(path)).strip()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        if kind and self.temporary:
-            print(f"--- end of the server's log:\n{self.tail()}", flush=True)
-        if self.temporary:
-            self.remove()
-
-    def tail(self, lines=30):
-        try:
-            return "\n".join(self.log().read_text(errors="replace").splitlines()[-lines:])
-        except OSError as error:
-            return str(error)
+    def _failure(self, result):
+        if result.error_field(pq.DiagnosticField.SQLSTATE) is None:  # libpq's own
+            return Lost(text_of(result.error_message))
+        details = {name: self._field(result, field) for name, field in FIELDS.items()}
+        message = self._field(result, pq.DiagnosticField.MESSAGE_PRIMARY)
+        return SqlError(
+            self._report(result), self._field(result, pq.DiagnosticField.SQLSTATE), message, **details
+        )

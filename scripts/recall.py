@@ -1,21 +1,24 @@
 #!/usr/bin/env python3
-"""Recall, recomputes, pages and size of a leann index, against exact search with the same model.
+"""Measures recall, recomputes, pages and size of a leann index against exact search with the same model.
 
-    scripts/recall.py --data FOLDER --own-cluster --cache .build/cache [--mode built --mode grown ...]
+    .build/venv/bin/python scripts/recall.py --data FOLDER --own-cluster --cache .build/cache
+        [--mode built --mode grown ...]
 
-FOLDER is in the format of samples/README.md. The text of a row is its title and body joined with a space. The server is
-that of PGHOST, PGPORT, ..., or with --own-cluster a private one, made and removed. All tables are in schema leann_recall.
+FOLDER is in the format of samples/README.md. The text of a row is its title and body joined with a space. The
+server is that of PGHOST, PGPORT, ..., or with --own-cluster a private one, made and removed. All tables are
+in schema leann_recall.
 
-1. Truth: every row and query is embedded once by leann.embed and kept in files under --cache; the exact 50 nearest rows
-   of each query come from a plain SQL ORDER BY over these vectors.
+1. Truth: leann.embed embeds every row and query once, and the vectors stay in files under --cache. The exact
+   50 nearest rows of each query come from a plain SQL ORDER BY over these vectors.
 2. For each --mode an index is made, always from the text itself:
    built    CREATE INDEX on the full table
    grown    CREATE INDEX on the empty table, then inserts
    tenth    CREATE INDEX on every tenth row, then inserts of the others
-3. Each query is asked with default settings (and --set) and an empty cache, EXPLAIN confirms that the index answers.
+3. Each query is asked with default settings (and --set) and an empty cache. EXPLAIN confirms that the index
+   answers.
 
-A returned row counts as found if it is no farther than the k-th nearest row, give or take 1e-6. Prints a table, and with
---csv adds lines to a file. The exit status is 1 if a bound (--min-recall, ...) fails.
+A returned row counts as found if it is no farther than the k-th nearest row, give or take 1e-6. Prints a
+table, and with --csv adds lines to a file. The exit status is 1 if a bound (--min-recall, ...) fails.
 """
 
 import argparse
@@ -24,13 +27,15 @@ import csv
 import dataclasses
 import gzip
 import hashlib
+import itertools
 import math
 import pathlib
 import statistics
 import sys
 import time
 
-from pg import Cluster, Session, quote, unescape
+from cluster import Cluster
+from pg import Session, quote, unescape
 
 ROW_TEXT = "title || ' ' || body"
 CHUNK = 256  # texts embedded between two lines of progress: as many as leann.embed takes at once
@@ -70,7 +75,7 @@ class Eta:
             self.last = now
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # Data
 
 
@@ -89,7 +94,8 @@ def read_rows(path):
 
 
 def read_data(folder, limit_rows, limit_queries):
-    """The folder's data; with limits the first rows, and evenly spaced queries of those that have a relevant row left."""
+    """Returns the folder's data; with limits the first rows, and evenly spaced queries of those with a
+    relevant row left."""
     docs = []
     for row in read_rows(folder / "corpus.tsv.gz"):
         if limit_rows and len(docs) == limit_rows:
@@ -114,18 +120,20 @@ def load(session, data):
         "DROP SCHEMA IF EXISTS leann_recall CASCADE; CREATE SCHEMA leann_recall;"
         "SET search_path = leann_recall, public;"
         "CREATE TABLE source (n int PRIMARY KEY, id text NOT NULL, title text NOT NULL, body text NOT NULL);"
-        "CREATE TABLE queries (n int PRIMARY KEY, id text NOT NULL, body text NOT NULL)")
+        "CREATE TABLE queries (n int PRIMARY KEY, id text NOT NULL, body text NOT NULL)"
+    )
     session.copy_in("source", ([str(n), *row] for n, row in enumerate(data.docs)), escaped=True)
     session.copy_in("queries", ([str(n), *row] for n, row in enumerate(data.queries)))
     session.run("ANALYZE source; ANALYZE queries")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # Truth
 
 
 def cached_vectors(session, args, data, table, text, role):
-    """The file (COPY text format: n, vector) of the vectors of all rows of a table, computing those it lacks."""
+    """Returns the file (COPY text format: n, vector) of the vectors of all rows of a table; computes those
+    that it lacks."""
     fingerprint = session.value(SQL_FINGERPRINT.format(model=quote(args.model)))
     if fingerprint is None:
         raise SystemExit(f"the server has no usable model '{args.model}': SELECT * FROM leann.models")
@@ -142,10 +150,14 @@ def cached_vectors(session, args, data, table, text, role):
     with path.open("a") as file:
         while done < total:
             eta.at(done)
-            chunk = (f"(SELECT array_agg(n ORDER BY n) AS ns, array_agg({text} ORDER BY n) AS texts FROM {table}"
-                     f" WHERE n >= {done} AND n < {done + CHUNK}) AS chunk")
+            chunk = (
+                f"(SELECT array_agg(n ORDER BY n) AS ns, array_agg({text} ORDER BY n) AS texts FROM {table}"
+                f" WHERE n >= {done} AND n < {done + CHUNK}) AS chunk"
+            )
             embed = SQL_EMBED.format(texts="texts", model=quote(args.model), role=quote(role))
-            for line in session.run(f"COPY (SELECT v.* FROM {chunk}, ROWS FROM (unnest(ns), {embed}) AS v) TO STDOUT", 3600):
+            for line in session.run(
+                f"COPY (SELECT v.* FROM {chunk}, ROWS FROM (unnest(ns), {embed}) AS v) TO STDOUT", 3600
+            ):
                 file.write(line + "\n")
             file.flush()
             done = min(total, done + CHUNK)
@@ -165,27 +177,36 @@ def whole_lines(path):
 
 
 def exact_search(session, args, data):
-    """Fills `vectors`, `asked` and `exact`; the exact neighbours of each query as {query id: [(doc id, similarity)]}."""
+    """Fills `vectors`, `asked` and `exact`. Returns the exact neighbors of each query as {query id: [(doc id,
+    similarity)]}."""
     progress("== truth: exact search over the vectors of leann.embed_all")
     rows = cached_vectors(session, args, data, "source", ROW_TEXT, "passage")
     queries = cached_vectors(session, args, data, "queries", "body", "query")
     for table, path in (("vectors", rows), ("asked", queries)):
         session.run(f"CREATE TABLE {table} (n int PRIMARY KEY, vector real[] NOT NULL)")
-        session.run(f"\\copy {table} FROM {quote(path)}", 3600)
-        session.run(f"ALTER TABLE {table} ALTER vector TYPE leann.embedding USING vector::leann.embedding; ANALYZE {table}", 3600)
+        with path.open(encoding="utf-8") as file:
+            session.copy_in(table, (line.rstrip("\n").split("\t") for line in file), escaped=True)
+        session.run(
+            f"ALTER TABLE {table} ALTER vector TYPE leann.embedding USING vector::leann.embedding;"
+            f"ANALYZE {table}",
+            3600,
+        )
     begin = time.monotonic()
     exact = {query[0]: [] for query in data.queries}
     for query, doc, similarity in session.rows(
-            "SELECT q.id, s.id, - near.distance FROM asked JOIN queries q USING (n) CROSS JOIN LATERAL ("
-            "SELECT n, distance FROM (SELECT v.n, v.vector <#> asked.vector AS distance FROM vectors v OFFSET 0) d"
-            f" ORDER BY distance, n LIMIT {TRUTH}) near JOIN source s ON s.n = near.n"
-            " ORDER BY q.n, near.distance, near.n", 7200):
+        "SELECT q.id, s.id, - near.distance FROM asked JOIN queries q USING (n) CROSS JOIN LATERAL ("
+        "SELECT n, distance"
+        " FROM (SELECT v.n, v.vector <#> asked.vector AS distance FROM vectors v OFFSET 0) d"
+        f" ORDER BY distance, n LIMIT {TRUTH}) near JOIN source s ON s.n = near.n"
+        " ORDER BY q.n, near.distance, near.n",
+        7200,
+    ):
         exact[query].append((doc, float(similarity)))
     progress(f"   exact {TRUTH} nearest of {len(exact)} queries: {time.monotonic() - begin:.0f} s")
     return exact
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # The index
 
 
@@ -196,8 +217,11 @@ def insert(session, condition, what):
     for at in range(0, len(numbers), CHUNK):
         eta.at(at)
         first, last = numbers[at], numbers[min(at + CHUNK, len(numbers)) - 1]
-        session.run(f"INSERT INTO docs SELECT id, title, body FROM source"
-                    f" WHERE {condition} AND n BETWEEN {first} AND {last} ORDER BY n", 3600)
+        session.run(
+            f"INSERT INTO docs SELECT id, title, body FROM source"
+            f" WHERE {condition} AND n BETWEEN {first} AND {last} ORDER BY n",
+            3600,
+        )
     eta.at(len(numbers))
 
 
@@ -207,9 +231,12 @@ def make_index(session, args, mode):
     options = f" WITH ({', '.join(args.option)})" if args.option else ""
     create = f"CREATE INDEX docs_embedding ON docs USING leann (embedding_of({ROW_TEXT})){options}"
     before = {"built": "true", "grown": "false", "tenth": "n % 10 = 0"}[mode]
-    session.run("DROP TABLE IF EXISTS docs;"
-                "CREATE TABLE docs (id text PRIMARY KEY, title text NOT NULL, body text NOT NULL);"
-                f"INSERT INTO docs SELECT id, title, body FROM source WHERE {before} ORDER BY n; ANALYZE docs", 600)
+    session.run(
+        "DROP TABLE IF EXISTS docs;"
+        "CREATE TABLE docs (id text PRIMARY KEY, title text NOT NULL, body text NOT NULL);"
+        f"INSERT INTO docs SELECT id, title, body FROM source WHERE {before} ORDER BY n; ANALYZE docs",
+        600,
+    )
     # The truth's vectors must not help.
     session.run(SQL_CLEAR)
     begin = time.monotonic()
@@ -248,7 +275,7 @@ def ask(session, query, limit):
     return Answer(ids, int(pages), int(recomputes), int(late), milliseconds)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 # Figures
 
 
@@ -256,10 +283,15 @@ def similarities(session, answers):
     """The exact similarity of every row that was returned, as {(query id, doc id): similarity}."""
     session.run("DROP TABLE IF EXISTS returned; CREATE TABLE returned (query_id text, doc_id text)")
     session.copy_in("returned", ([query, doc] for query, answer in answers.items() for doc in answer.ids))
-    return {(query, doc): float(similarity) for query, doc, similarity in session.rows(
-        "SELECT q.id, s.id, - (v.vector <#> a.vector) FROM returned r"
-        " JOIN queries q ON q.id = r.query_id JOIN source s ON s.id = r.doc_id"
-        " JOIN asked a ON a.n = q.n JOIN vectors v ON v.n = s.n", 600)}
+    return {
+        (query, doc): float(similarity)
+        for query, doc, similarity in session.rows(
+            "SELECT q.id, s.id, - (v.vector <#> a.vector) FROM returned r"
+            " JOIN queries q ON q.id = r.query_id JOIN source s ON s.id = r.doc_id"
+            " JOIN asked a ON a.n = q.n JOIN vectors v ON v.n = s.n",
+            600,
+        )
+    }
 
 
 def recall(ids, near, similarity, k):
@@ -272,7 +304,9 @@ def recall(ids, near, similarity, k):
 def ndcg(ids, relevant, k=10):
     """nDCG with linear gains, as BEIR and trec_eval have it."""
     gain = sum(relevant.get(doc, 0) / math.log2(rank + 2) for rank, doc in enumerate(ids[:k]))
-    ideal = sum(score / math.log2(rank + 2) for rank, score in enumerate(sorted(relevant.values(), reverse=True)[:k]))
+    ideal = sum(
+        score / math.log2(rank + 2) for rank, score in enumerate(sorted(relevant.values(), reverse=True)[:k])
+    )
     return gain / ideal
 
 
@@ -295,7 +329,7 @@ def measure(session, args, data, exact, mode):
         seen = [known[query, doc] for doc in answer.ids]
         if len(set(answer.ids)) < len(answer.ids):
             raise SystemExit(f"query {query}: a row was returned twice")
-        if args.strict_order and any(later > earlier + 1e-5 for earlier, later in zip(seen, seen[1:])):
+        if args.strict_order and any(later > earlier + 1e-5 for earlier, later in itertools.pairwise(seen)):
             raise SystemExit(f"query {query}: rows are not in the order of their distance: {seen}")
     node_pages, size = map(int, session.row(SQL_INDEX_INFO.format(index="'docs_embedding'")))
     similar = {query: {doc: known[query, doc] for doc in answer.ids} for query, answer in answers.items()}
@@ -322,7 +356,14 @@ def measure(session, args, data, exact, mode):
     }
 
 
-FORMATS = {"recomputes": ".1f", "pages": ".1f", "page share": ".2f", "bytes/row": ".1f", "ms/query": ".0f", "index s": ".0f"}
+FORMATS = {
+    "recomputes": ".1f",
+    "pages": ".1f",
+    "page share": ".2f",
+    "bytes/row": ".1f",
+    "ms/query": ".0f",
+    "index s": ".0f",
+}
 
 
 def shown(name, value):
@@ -356,36 +397,75 @@ def write_csv(path, results):
 def failed_bounds(args, row):
     """What the bounds given on the command line forbid, as sentences."""
     checks = [
-        (args.min_recall, f"recall@{args.k}", row[f"recall@{args.k}"], lambda value, bound: value >= bound, "at least"),
-        (args.max_recomputes, "recomputes", row["recomputes"], lambda value, bound: value <= bound, "at most"),
+        (
+            args.min_recall,
+            f"recall@{args.k}",
+            row[f"recall@{args.k}"],
+            lambda value, bound: value >= bound,
+            "at least",
+        ),
+        (
+            args.max_recomputes,
+            "recomputes",
+            row["recomputes"],
+            lambda value, bound: value <= bound,
+            "at most",
+        ),
         (args.max_bytes, "bytes/row", row["bytes/row"], lambda value, bound: value <= bound, "at most"),
-        (args.max_page_share, "page share", row["page share"], lambda value, bound: value <= bound, "at most"),
-        (args.max_ndcg_loss, "loss of nDCG@10", row["exact nDCG@10"] - row["nDCG@10"],
-         lambda value, bound: math.isnan(value) or value <= bound, "at most"),
+        (
+            args.max_page_share,
+            "page share",
+            row["page share"],
+            lambda value, bound: value <= bound,
+            "at most",
+        ),
+        (
+            args.max_ndcg_loss,
+            "loss of nDCG@10",
+            row["exact nDCG@10"] - row["nDCG@10"],
+            lambda value, bound: math.isnan(value) or value <= bound,
+            "at most",
+        ),
     ]
-    return [f"{row['index']}: {name} is {value:.4f}, wanted {words} {bound:g}"
-            for bound, name, value, holds, words in checks if bound is not None and not holds(value, bound)]
+    return [
+        f"{row['index']}: {name} is {value:.4f}, wanted {words} {bound:g}"
+        for bound, name, value, holds, words in checks
+        if bound is not None and not holds(value, bound)
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=pathlib.Path, required=True, metavar="FOLDER")
-    parser.add_argument("--mode", action="append", choices=["built", "grown", "tenth"], help="may be repeated; default built")
+    parser.add_argument(
+        "--mode", action="append", choices=["built", "grown", "tenth"], help="may be repeated; default built"
+    )
     parser.add_argument("--limit-rows", type=int, metavar="N")
     parser.add_argument("--limit-queries", type=int, metavar="N")
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
-    parser.add_argument("--set", action="append", default=[], metavar="GUC=VALUE", help="a setting for the searches")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the index")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="GUC=VALUE", help="a setting for the searches"
+    )
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the index"
+    )
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path(".build/cache"), metavar="FOLDER")
     parser.add_argument("--own-cluster", action="store_true", help="a private cluster instead of PGHOST's")
     parser.add_argument("--cluster-setting", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--csv", type=pathlib.Path)
-    parser.add_argument("--no-strict-order", dest="strict_order", action="store_false",
-                        help="do not check that rows come in the order of their distance (leann.max_recompute, relaxed_order)")
+    parser.add_argument(
+        "--no-strict-order",
+        dest="strict_order",
+        action="store_false",
+        help="do not check that rows come in the order of their distance"
+        " (leann.max_recompute, relaxed_order)",
+    )
     bounds = parser.add_argument_group("bounds; the exit status is 1 if one fails")
     bounds.add_argument("--min-recall", type=float, metavar="X")
     bounds.add_argument("--max-recomputes", type=float, metavar="Y")
@@ -408,12 +488,16 @@ def main():
     progress(f"== {data.name}: {len(data.docs)} rows, {len(data.queries)} queries, model {args.model}")
     with contextlib.ExitStack() as stack:
         if args.own_cluster:
-            cluster = stack.enter_context(Cluster("shared_buffers=256MB", "maintenance_work_mem=256MB", *args.cluster_setting))
+            cluster = stack.enter_context(
+                Cluster("shared_buffers=256MB", "maintenance_work_mem=256MB", *args.cluster_setting)
+            )
             session = stack.enter_context(cluster.session())
         else:
             session = stack.enter_context(Session())
-        session.run("SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS leann;"
-                    f"SET leann.default_model = {quote(args.model)}")
+        session.run(
+            "SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS leann;"
+            f"SET leann.default_model = {quote(args.model)}"
+        )
         load(session, data)
         exact = exact_search(session, args, data)
         for setting in args.set:

@@ -1,8 +1,9 @@
--- Everything that CREATE EXTENSION leann makes, apart from the access method (leann_am.sql).
+-- All objects that CREATE EXTENSION leann creates, apart from the access method (leann_am.sql).
 --
--- What people write in queries, embedding_of and the operators, stands in the schema that CREATE EXTENSION chose
--- (SCHEMA x, else the first of the search_path). All else is in schema leann, which this script makes: the type first of
--- all, since a table called embedding is everybody's. The functions behind them are in src/sql/.
+-- What users write in queries, embedding_of and the operators, is in the schema that CREATE EXTENSION chose
+-- (SCHEMA x, otherwise the first of the search_path). Everything else is in the schema leann, which this
+-- script creates: above all the type, because any user may call a table embedding. The C functions are in
+-- src/sql/.
 
 DO $$
 BEGIN
@@ -17,9 +18,9 @@ CREATE SCHEMA leann;
 COMMENT ON SCHEMA leann IS 'searches text by meaning without storing embeddings';
 GRANT USAGE ON SCHEMA leann TO PUBLIC;
 
----------------------------------------------------------------------------------------------------------------------
+--------------------------------------------------------------------------------------------------------------
 -- The type leann.embedding
----------------------------------------------------------------------------------------------------------------------
+--------------------------------------------------------------------------------------------------------------
 
 CREATE TYPE leann.embedding;
 
@@ -32,7 +33,8 @@ CREATE FUNCTION leann.embedding_recv(internal) RETURNS leann.embedding
 CREATE FUNCTION leann.embedding_send(leann.embedding) RETURNS bytea
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_send_wrapper';
 
--- ANALYZE passes such columns and expressions over: statistics on them would serve no plan, and would copy whole texts.
+-- ANALYZE skips such columns and expressions: statistics on them would serve no plan, and would copy whole
+-- texts.
 CREATE FUNCTION leann.embedding_typanalyze(internal) RETURNS boolean
     VOLATILE STRICT PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_typanalyze_wrapper';
 
@@ -49,13 +51,14 @@ CREATE TYPE leann.embedding (
 COMMENT ON TYPE leann.embedding IS
     'the embedding of a text: a vector of unit length, or the text and whose model is to embed it';
 
--- The right operand of a distance that is an embedding itself. It is a type of its own because an operator with the same
--- type on both sides would take every untyped literal and parameter for that type, and what people search for is text.
+-- The right operand of a distance that is itself an embedding. It has a separate type because an operator
+-- with the same type on both sides would take every untyped literal and parameter for that type, but users
+-- search for text.
 CREATE DOMAIN leann.query AS leann.embedding;
 COMMENT ON DOMAIN leann.query IS 'an embedding as the right operand of a distance operator';
 
--- Casts. To real[] a model may be needed; the others only read what is written. None is implicit: such a cast would make
--- other operators ambiguous, that of float8[] = float8[] for one.
+-- Casts. The one to real[] may need a model; the others only read what is written. None is implicit: such a
+-- cast would make other operators ambiguous, for instance float8[] = float8[].
 CREATE FUNCTION leann.embedding_to_reals(leann.embedding) RETURNS real[]
     STABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_to_reals_wrapper';
 CREATE FUNCTION leann.embedding_from_numbers(real[]) RETURNS leann.embedding
@@ -77,7 +80,7 @@ CREATE CAST (integer[] AS leann.embedding) WITH FUNCTION leann.embedding_from_nu
 CREATE CAST (text AS leann.embedding) WITH FUNCTION leann.embedding_from_text;
 CREATE CAST (varchar AS leann.embedding) WITH FUNCTION leann.embedding_from_text;
 
--- Equality is that of the stored bytes, and so are the hashes: the functions of bytea serve as they are.
+-- Equality and hashes are those of the stored bytes, so the functions of bytea serve unchanged.
 CREATE FUNCTION leann.embedding_eq(leann.embedding, leann.embedding) RETURNS boolean
     IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE LANGUAGE internal AS 'byteaeq';
 CREATE FUNCTION leann.embedding_ne(leann.embedding, leann.embedding) RETURNS boolean
@@ -102,9 +105,9 @@ CREATE OPERATOR CLASS leann.embedding_hash_ops DEFAULT FOR TYPE leann.embedding 
     FUNCTION 1 leann.embedding_hash(leann.embedding),
     FUNCTION 2 leann.embedding_hash_extended(leann.embedding, bigint);
 
----------------------------------------------------------------------------------------------------------------------
+--------------------------------------------------------------------------------------------------------------
 -- From text to embeddings
----------------------------------------------------------------------------------------------------------------------
+--------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.embedding_of(body text) RETURNS leann.embedding
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_of_wrapper';
@@ -116,28 +119,29 @@ COMMENT ON FUNCTION @extschema@.embedding_of(text, text) IS 'the embedding of a 
 CREATE FUNCTION leann.embed(body text, model text DEFAULT NULL, role text DEFAULT 'passage') RETURNS real[]
     STABLE PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_text_wrapper';
 COMMENT ON FUNCTION leann.embed(text, text, text) IS 'the vector of a text';
--- Under a name of its own: an untyped list, as drivers send it, would be taken for one text.
+-- It has a separate name: an untyped array literal, as drivers send it, would be taken for one text.
 CREATE FUNCTION leann.embed_all(texts text[], model text DEFAULT NULL, role text DEFAULT 'passage') RETURNS SETOF real[]
     STABLE PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_all_wrapper';
 COMMENT ON FUNCTION leann.embed_all(text[], text, text) IS 'the vectors of texts, in their order';
 
----------------------------------------------------------------------------------------------------------------------
+--------------------------------------------------------------------------------------------------------------
 -- Distances
 --
--- Right operands: a text, in words; an embedding; or numbers, in an array of any of their types. (Each of these types has an
--- operator of its own, for what lacks one would fit several others equally well. pgvector's vector becomes real[] by a cast
--- of its own.) An untyped literal or parameter is text.
+-- Right operands: a text, in words; an embedding; or numbers, in an array of any numeric type. (Each array
+-- type has its own operator, because several others would fit a type without one equally well. pgvector's
+-- vector becomes real[] by its own cast.) An untyped literal or parameter is text.
 --
--- IMMUTABLE: a model gives the same vector for the same text at any time, an index knows its model by a fingerprint, and
--- what is not immutable is neither shipped to foreign servers nor found by min(). A distance of two constants is
--- therefore computed when its statement is planned, with the leann.default_model of that moment.
+-- IMMUTABLE: a model gives the same vector for the same text at any time, an index knows its model by a
+-- fingerprint, and functions that are not immutable are neither shipped to foreign servers nor found by
+-- min(). Therefore a distance of two constants is computed when its statement is planned, with the
+-- leann.default_model of that moment.
 --
--- PARALLEL RESTRICTED, like all that may run a model: each worker would load one and start threads of its own, and a
--- model uses all cores already.
+-- PARALLEL RESTRICTED, like everything that may run a model: each worker would load a model and start its own
+-- threads, and a model already uses all cores.
 --
--- The COST of 100000 is that of one recompute (leann.recompute_cost), so that a plan which recomputes every row of a
--- table is priced as such.
----------------------------------------------------------------------------------------------------------------------
+-- The COST of 100000 is that of one recompute (leann.recompute_cost), so that a plan which recomputes every
+-- row of a table is priced as such.
+--------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION leann.embedding_l2(leann.embedding, text) RETURNS double precision
     IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_text_wrapper';
@@ -241,8 +245,8 @@ COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, smallint[]) IS 'negative i
 COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, integer[]) IS 'negative inner product';
 COMMENT ON OPERATOR @extschema@.<#> (leann.embedding, bigint[]) IS 'negative inner product';
 
--- For those who cannot write operators. The planner puts the body in its place, so that ORDER BY leann.distance(body, $1)
--- uses an index on embedding_of(body).
+-- For clients that cannot write operators. The planner inlines the function, so that ORDER BY
+-- leann.distance(body, $1) uses an index on embedding_of(body).
 CREATE FUNCTION leann.distance(body text, query text) RETURNS double precision
     IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE sql
     RETURN @extschema@.embedding_of(body) OPERATOR(@extschema@.<->) query;
@@ -252,19 +256,19 @@ CREATE FUNCTION leann.distance(body text, query text, model text) RETURNS double
     RETURN @extschema@.embedding_of(body, model) OPERATOR(@extschema@.<->) query;
 COMMENT ON FUNCTION leann.distance(text, text, text) IS 'embedding_of(body, model) <-> query, with the index that it uses';
 
----------------------------------------------------------------------------------------------------------------------
+--------------------------------------------------------------------------------------------------------------
 -- Models
----------------------------------------------------------------------------------------------------------------------
+--------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION leann.list_models() RETURNS TABLE (
-    name text, dimensions integer, max_tokens integer, pooling text, normalised boolean, query_prompt text,
+    name text, dimensions integer, max_tokens integer, pooling text, normalized boolean, query_prompt text,
     passage_prompt text, fingerprint text, error text
 )
     VOLATILE STRICT PARALLEL SAFE COST 10000 ROWS 10
     LANGUAGE c AS 'MODULE_PATHNAME', 'leann_list_models_wrapper';
 
 CREATE VIEW leann.models AS
-    SELECT name, dimensions, max_tokens, pooling, normalised, query_prompt, passage_prompt, fingerprint,
+    SELECT name, dimensions, max_tokens, pooling, normalized, query_prompt, passage_prompt, fingerprint,
            error IS NULL AS ready, error
     FROM leann.list_models();
 COMMENT ON VIEW leann.models IS 'the models in leann.model_dir';
@@ -283,10 +287,13 @@ CREATE FUNCTION leann.clear_cache() RETURNS void
     VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'leann_clear_cache_wrapper';
 COMMENT ON FUNCTION leann.clear_cache() IS 'forgets the embeddings that this session has kept';
 
-CREATE FUNCTION leann.recall(index regclass, queries text[], k integer DEFAULT 10) RETURNS TABLE (
+-- Not strict: without queries, it draws some from the table.
+CREATE FUNCTION leann.recall(
+    index regclass, queries text[] DEFAULT NULL, k integer DEFAULT 10, samples integer DEFAULT 20
+) RETURNS TABLE (
     query text, recall double precision, recomputes bigint, pages bigint
 )
-    VOLATILE STRICT PARALLEL UNSAFE COST 1000000 SET search_path = pg_catalog, pg_temp
+    VOLATILE PARALLEL UNSAFE COST 1000000 SET search_path = pg_catalog, pg_temp
     LANGUAGE c AS 'MODULE_PATHNAME', 'leann_recall_wrapper';
-COMMENT ON FUNCTION leann.recall(regclass, text[], integer) IS
-    'the share of the k nearest rows that an index finds for each query, against the whole table';
+COMMENT ON FUNCTION leann.recall(regclass, text[], integer, integer) IS
+    'the share of the k nearest rows that an index finds for each query, given or drawn from the table, against the whole table';

@@ -31,6 +31,7 @@ CREATE OPERATOR CLASS leann.embedding_ops DEFAULT FOR TYPE leann.embedding USING
     OPERATOR 3 @extschema@.<#> (leann.embedding, integer[]) FOR ORDER BY float_ops,
     OPERATOR 3 @extschema@.<#> (leann.embedding, bigint[]) FOR ORDER BY float_ops;
 
--- Without it, CREATE INDEX on a text column says that the type has no operator class, which helps nobody. With it, the
--- access method is asked, refuses, and says what to index instead. It has no operators: no plan can use it.
+-- Without it, CREATE INDEX on a text column would only report that the type has no operator class. With it,
+-- the access method is asked, refuses, and says what to index instead. It has no operators: no plan can use
+-- it.
 CREATE OPERATOR CLASS leann.embedding_of_needed DEFAULT FOR TYPE text USING leann AS STORAGE text;

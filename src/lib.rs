@@ -3,36 +3,40 @@
 //! This package is the only one that knows Postgres; the algorithms are in `crates/`.
 
 mod am;
+mod encoding;
 mod error;
 mod guc;
 mod model;
 mod pg;
 mod session;
 mod sql;
-mod stats;
+mod value;
 
 use pgrx::prelude::*;
 
 pgrx::pg_module_magic!(name, version);
 
-/// An allocation that fails ends a statement, not the server: see `pg::memory`.
+/// Makes a failed allocation end a statement, not the server: see `pg::allocator`.
 #[global_allocator]
-static ALLOCATOR: pg::memory::WithReserve = pg::memory::WithReserve;
+static ALLOCATOR: pg::allocator::WithReserve = pg::allocator::WithReserve;
 
 pgrx::extension_sql_file!("../sql/leann.sql", name = "leann");
 pgrx::extension_sql_file!("../sql/leann_am.sql", name = "leann_am", requires = ["leann"]);
 pgrx::extension_sql_file!("../sql/leann_introspect.sql", name = "leann_introspect", requires = ["leann"]);
 
-/// Postgres calls this when it loads the library. Settings only: no model, no thread, no file is touched, since under
-/// `shared_preload_libraries` this is the postmaster, and every backend would inherit what is made here.
+/// Called by Postgres when it loads the library. It only defines settings and installs hooks, and touches no
+/// model, thread or file: under `shared_preload_libraries` this is the postmaster, and every backend would
+/// inherit what is made here.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::register();
     am::options::register();
-    pg::only_index::register();
+    pg::hide_indexes::register();
+    pg::scan_node::register(am::merge_append::adopt);
+    am::paths::register();
     session::register();
-    if pg::shmem::preloading() {
-        model::shared::ask_for_memory();
+    if guc::preloading() {
+        model::shared::request_memory();
     }
 }
 
@@ -52,11 +56,13 @@ mod recall_tests;
 #[path = "../pgrx-tests/support.rs"]
 mod support;
 
-/// What `cargo pgrx test` asks a crate for before it starts its server.
+/// The functions that `cargo pgrx test` calls before it starts its server.
 #[cfg(test)]
 pub mod pg_test {
+    /// Prepares nothing.
     pub fn setup(_options: Vec<&str>) {}
 
+    /// Returns the settings that the tests' server needs.
     #[must_use]
     pub fn postgresql_conf_options() -> Vec<&'static str> {
         crate::support::postgresql_conf_options()

@@ -1,18 +1,18 @@
 """Writes a BERT sentence encoder, given as safetensors, as an ONNX graph that multiplies numbers of 8 bits.
 
-About twice as fast on a CPU as the graph of bert_onnx.py, a quarter of its size, and nearly as good. Made so that a
-text's embedding depends on the text alone, and hardly on the CPU:
+About twice as fast on a CPU as the graph of bert_onnx.py, a quarter of its size, and nearly as good. Made so
+that a text's embedding depends on the text alone, and hardly on the CPU:
 
-- Activations are quantised as the model runs, each token by its own largest number. What else is in the batch, and how
-  far a row is padded, changes nothing, as it would if one scale were found for a whole run.
-- Weights have 7 bits, those of a column (an output) one scale. Two products of 8 and 7 bits still fit into the 16 bits
-  in which CPUs without VNNI instructions add them; with 8 bits they would be cut off there, and an embedding would
-  depend on the CPU. Sums are of 32 bits, hence exact.
+- Activations are quantized as the model runs, each token by its own largest number. What else is in the
+  batch, and how far a row is padded, changes nothing, as it would if one scale were found for a whole run.
+- Weights have 7 bits, those of a column (an output) one scale. Two products of 8 and 7 bits still fit into
+  the 16 bits in which CPUs without VNNI instructions add them; with 8 bits they would be cut off there, and
+  an embedding would depend on the CPU. Sums are of 32 bits, hence exact.
 - Scales come from the weights alone, not from a sample of texts, so that everybody's file is the same.
 
-The vectors of the words are kept in 8 bits too, each with a scale of its own. All else is single precision. Operators of
-ONNX Runtime's own (com.microsoft) are spelled out here where it has one: its optimiser then finds nothing to change, and
-the mapped form gives what this graph gives, bit for bit.
+The vectors of the words are kept in 8 bits too, each with a scale of its own. All else is single precision.
+Operators of ONNX Runtime's own (com.microsoft) are spelled out here where it has one: its optimizer then
+finds nothing to change, and the mapped form gives what this graph gives, bit for bit.
 
 Inputs and output are those of bert_onnx.py.
 """
@@ -32,7 +32,7 @@ WEIGHT_STEPS = 64
 
 
 def rounded(matrix, axis, steps):
-    """The matrix in whole steps from -steps to steps, and the size of a step; one size for all that lie along `axis`."""
+    """Returns the matrix in whole steps from -steps to steps, and the size of a step along `axis`."""
     size = np.maximum(np.abs(matrix).max(axis, keepdims=True), np.float32(1e-30)) / np.float32(steps)
     return np.rint(matrix / size).astype(np.int8), size.astype(np.float32)
 
@@ -44,7 +44,12 @@ class Graph(bert_onnx.Graph):
         steps, sizes = rounded(self.weights[prefix + ".weight"], 1, WORD_STEPS)
         steps = self.constant(prefix + ".steps", steps, np.int8)
         sizes = self.constant(prefix + ".sizes", sizes, np.float32)
-        whole = self.op("Cast", [self.op("Gather", [steps, "input_ids"], "words.steps")], "words.whole", to=TensorProto.FLOAT)
+        whole = self.op(
+            "Cast",
+            [self.op("Gather", [steps, "input_ids"], "words.steps")],
+            "words.whole",
+            to=TensorProto.FLOAT,
+        )
         return self.op("Mul", [whole, self.op("Gather", [sizes, "input_ids"], "words.sizes")], "words")
 
     def shapes(self, hidden):
@@ -55,7 +60,7 @@ class Graph(bert_onnx.Graph):
             value = helper.make_tensor("value", TensorProto.UINT8, [1], [zero_point])
             self.op("ConstantOfShape", ["shape.tokens"], f"zero_points.{zero_point}", value=value)
 
-    def quantised(self, x, zero_point=MIDDLE):
+    def quantized(self, x, zero_point=MIDDLE):
         """(steps, sizes, zero point): each token in steps of the smallest size at which its numbers fit."""
         sizes = [self.constant("tiny", 1e-30, np.float32)]  # not 0, by which nothing can be divided
         for which, steps in (("Max", 255 - zero_point), ("Min", -zero_point)):
@@ -67,10 +72,12 @@ class Graph(bert_onnx.Graph):
         steps = self.op("QuantizeLinear", [x, flat, f"zero_points.{zero_point}"], f"{x}.steps", axis=0)
         return steps, size, zero_point
 
-    def product(self, quantised, prefixes, name):
+    def product(self, quantized, prefixes, name):
         """The linear layers `prefixes` side by side, without their biases."""
-        steps, sizes, zero_point = quantised
-        matrix, columns = rounded(np.concatenate([self.weights[one + ".weight"] for one in prefixes]).T, 0, WEIGHT_STEPS)
+        steps, sizes, zero_point = quantized
+        matrix, columns = rounded(
+            np.concatenate([self.weights[one + ".weight"] for one in prefixes]).T, 0, WEIGHT_STEPS
+        )
         inputs = [
             steps,
             self.constant(name + ".weight.steps", matrix, np.int8),
@@ -82,16 +89,20 @@ class Graph(bert_onnx.Graph):
         return self.op("Mul", [whole, sizes], name + ".product")
 
     def skip_layer_norm(self, x, skip, prefix, bias, epsilon):
-        inputs = [x, skip, *(self.weight(one) for one in (prefix + ".weight", prefix + ".bias", bias + ".bias"))]
+        inputs = [
+            x,
+            skip,
+            *(self.weight(one) for one in (prefix + ".weight", prefix + ".bias", bias + ".bias")),
+        ]
         return self.op("SkipLayerNormalization", inputs, prefix + ".normalised", domain=OWN, epsilon=epsilon)
 
 
 def attention(graph, x, prefix, config):
     parts = [f"{prefix}.self.{part}" for part in ("query", "key", "value")]
-    quantised = graph.quantised(x)
+    quantized = graph.quantized(x)
     apart = []
     for part in parts:
-        product = graph.product(quantised, [part], part)
+        product = graph.product(quantized, [part], part)
         apart.append(graph.op("Reshape", [product, "shape.rows"], f"{part}.rows"))
     bias = np.concatenate([graph.weights[part + ".bias"] for part in parts])
     inputs = [*apart, graph.constant(f"{prefix}.self.bias", bias, np.float32), "mask"]
@@ -99,15 +110,15 @@ def attention(graph, x, prefix, config):
     mixed = graph.op("MultiHeadAttention", inputs, f"{prefix}.mixed", domain=OWN, num_heads=heads)
     flat = graph.op("Reshape", [mixed, graph.constant("flat", [-1, config["hidden_size"]])], f"{prefix}.flat")
     out = f"{prefix}.output.dense"
-    product = graph.product(graph.quantised(flat), [out], out)
+    product = graph.product(graph.quantized(flat), [out], out)
     return graph.skip_layer_norm(product, x, f"{prefix}.output.LayerNorm", out, config["layer_norm_eps"])
 
 
 def feed_forward(graph, x, prefix, config):
     inner, out = f"{prefix}.intermediate.dense", f"{prefix}.output.dense"
-    product = graph.product(graph.quantised(x), [inner], inner)
+    product = graph.product(graph.quantized(x), [inner], inner)
     gelu = graph.op("BiasGelu", [product, graph.weight(inner + ".bias")], f"{prefix}.gelu", domain=OWN)
-    product = graph.product(graph.quantised(gelu, LOW), [out], out)
+    product = graph.product(graph.quantized(gelu, LOW), [out], out)
     return graph.skip_layer_norm(product, x, f"{prefix}.output.LayerNorm", out, config["layer_norm_eps"])
 
 

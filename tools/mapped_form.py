@@ -1,9 +1,10 @@
-"""Writes the mapped form of an ONNX model: what crates/embed maps instead of copying weights into every process.
+"""Writes the mapped form of an ONNX model, which crates/embed maps instead of copying weights.
 
-Beside NAME.onnx come NAME.mapped.onnx, the graph as ONNX Runtime optimises it for the CPU; NAME.mapped.bin, its weights
-together with the packed copies that the CPU's matrix kernels work on; and NAME.mapped.json, the receipt that ties them
-to NAME.onnx: the hashes of all of them, without which none is used. Packed weights are found by a hash of what the CPU at hand would pack, so files made on another kind of
-CPU are right too, but save less memory.
+Beside NAME.onnx come NAME.mapped.onnx, the graph as ONNX Runtime optimizes it for the CPU; NAME.mapped.bin,
+its weights together with the packed copies that the CPU's matrix kernels work on; and NAME.mapped.json, the
+receipt that ties them to NAME.onnx: the hashes of all of them, without which none is used. Packed weights are
+found by a hash of what the CPU at hand would pack, so files made on another kind of CPU are right too, but
+save less memory.
 
 The NAME.onnx stays the model; the three files can be removed, or written again, at any time.
 """
@@ -52,7 +53,7 @@ def candidates(source, graph, config, scratch):
     if plain and config.get("model_type") in BERT_LIKE:
         try:
             yield fused(source, config, scratch), "attention fused"
-        except Exception as error:  # Whatever goes wrong there, the plain graph is as right.
+        except Exception as error:  # On any failure fall back to the unfused graph, which is equally correct.
             print(f"  attention could not be fused: {error}")
     yield source, "as it is"
 
@@ -123,7 +124,7 @@ def kind(value):
 
 
 def install(source, graph, scratch):
-    """Moves the files into place; the receipt goes first and comes last, so that it never vouches for a mixture."""
+    """Moves the files into place. The receipt goes first and comes last: it never vouches for a mixture."""
     names = {part: f"{source.stem}.mapped.{part}" for part in ("bin", "onnx", "json")}
     if not (scratch / names["bin"]).exists():
         raise RuntimeError(f"{source}: it has no weights large enough to be mapped")

@@ -1,21 +1,27 @@
-//! What the planner is told: an ordered scan pays for its walk and its first recomputes at once, and for one recompute
-//! per row after that; one that stores embeddings recomputes none. A path that the index cannot serve is made useless.
+//! Tells the planner what a scan costs. An ordered scan pays for its walk and its first recomputes at
+//! startup, and for one recompute per row after that. An index that stores embeddings recomputes none. A path
+//! that the index cannot serve gets a prohibitive cost.
 
-use super::index::read_meta;
+use super::pages::read_meta;
+use crate::guc;
+use crate::pg::heap::serves_isolated;
 use crate::pg::rights::Asker;
-use crate::pg::rows::serves_isolated;
-use crate::pg::{Rel, expression};
-use crate::{guc, model};
+use crate::pg::{Rel, bounds, expression};
 use leann_page::{Meta, SketchForm};
 use pgrx::{PgList, pg_sys};
 
-/// Rows that are recomputed before the first one goes out, beyond those that go out: the price of being sure.
-const EXTRA_RECOMPUTES: f64 = 8.0;
-/// The share of rows whose recompute brings nothing. It makes a scan of the whole index dearer than sorting the whole table.
-const IN_VAIN: f64 = 0.1;
-/// The COST of a distance function in the install script.
-const DISTANCE_COST: f64 = 100_000.0;
+/// Rows that a scan recomputes before it returns the first one, in addition to those that it returns: the
+/// price of certainty about their order.
+const STARTUP_RECOMPUTES: f64 = 8.0;
+/// Share of rows whose recompute is wasted. It makes a scan of the whole index more expensive than sorting
+/// the whole table.
+const WASTED_RECOMPUTE_SHARE: f64 = 0.1;
 
+/// Share of the rows that a scan looks at if a qual bounds the distance. Nobody knows how many rows are
+/// within a bound before the query is embedded; whoever sets one wants few.
+const BOUNDED_SHARE: f64 = 0.02;
+
+/// Fills in the costs of an index path for the planner.
 #[pgrx::pg_guard]
 #[allow(clippy::too_many_arguments)]
 pub unsafe extern "C-unwind" fn amcostestimate(
@@ -28,41 +34,45 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     correlation: *mut f64,
     pages: *mut f64,
 ) {
-    // SAFETY: the server passes a path over one of our indexes and places for the results.
+    // SAFETY: the server passes a path over an index of this access method and a valid place for each result.
     unsafe {
         let info = (*path).indexinfo;
-        let estimate = match serves(root, path) {
+        let mut share = 1.0;
+        let cost = match serves(root, path) {
             Some(meta) => {
                 let in_use = (*info).pages.saturating_sub(meta.free_pages);
                 let rows = (*info).tuples.max(1.0);
                 let passing = ((*(*info).rel).rows / rows).clamp(0.0, 1.0);
-                estimate(rows, passing, in_use, meta.sketch_form)
+                share = if is_bounded(path) { BOUNDED_SHARE } else { 1.0 };
+                path_cost(rows, share, passing.min(share), in_use, meta.sketch_form)
             }
             None => {
                 reject(path);
-                Estimate::NEVER
+                PathCost::NEVER
             }
         };
-        *startup = estimate.startup;
-        *total = estimate.total;
-        *selectivity = 1.0;
+        *startup = cost.startup;
+        *total = cost.total;
+        *selectivity = share;
         *correlation = 0.0;
-        *pages = estimate.pages;
+        *pages = cost.pages;
     }
 }
 
-/// Sees to it that the planner discards the path. The sequential scan, which is always there first, is cheaper; and with no
-/// order of its own the path has no merit that would keep it beside that. Otherwise an ordered append over partitions takes
-/// it for the partition's way to sorted rows, and its cost for the cost of the whole.
+/// Makes the planner discard the path. The sequential scan, which always comes first, is cheaper, and without
+/// an order the path has no advantage over it that would keep both. With its order, an ordered append over
+/// partitions would take the path as the partition's source of sorted rows, and its cost as a part of the
+/// whole.
 ///
 /// # Safety
-/// `path` is being made by `create_index_path`, whose caller hands it to `add_path` next; nobody looks at its order before.
+/// `create_index_path` is making `path`, and its caller passes it to `add_path` next. No code reads its order
+/// before.
 unsafe fn reject(path: *mut pg_sys::IndexPath) {
-    // SAFETY: by the caller's promise. The list is not freed: others may share it.
+    // SAFETY: the caller promises a live path. The list is not freed, because other paths may share it.
     unsafe {
         (*path).path.pathkeys = std::ptr::null_mut();
-        // From 18 on a switch like enable_seqscan = off counts before any cost: what can never serve must count as
-        // switched off more often than whatever else there may be.
+        // Since Postgres 18 the number of disabled nodes, as by enable_seqscan = off, counts before any cost.
+        // A path that can never serve must have more of them than any other path.
         #[cfg(feature = "pg18")]
         {
             (*path).path.disabled_nodes = 1000;
@@ -70,55 +80,74 @@ unsafe fn reject(path: *mut pg_sys::IndexPath) {
     }
 }
 
-struct Estimate {
+/// The cost of a path in the planner's units.
+struct PathCost {
     startup: f64,
     total: f64,
     pages: f64,
 }
 
-impl Estimate {
-    /// Dearer than anything that is switched off (1e10 up to Postgres 17), and finite: the planner subtracts costs.
-    const NEVER: Estimate = Estimate { startup: 1e30, total: 1e30, pages: 0.0 };
+impl PathCost {
+    /// Exceeds the cost of every disabled path (1e10 up to Postgres 17), and is finite because the planner
+    /// subtracts costs.
+    const NEVER: PathCost = PathCost { startup: 1e30, total: 1e30, pages: 0.0 };
 }
 
-/// For an index of so many rows and pages in use, with such sketches, and the share of its rows that pass the query's filter.
-fn estimate(rows: f64, passing: f64, index_pages: u32, form: SketchForm) -> Estimate {
+/// Returns the cost of an ordered scan over an index with this number of rows and of pages in use. It looks
+/// at a share of its rows; `passing` is the share of all that pass the query's filter.
+fn path_cost(rows: f64, share: f64, passing: f64, index_pages: u32, form: SketchForm) -> PathCost {
     // SAFETY: reads planner settings.
     let (page_cost, operator_cost) = unsafe { (pg_sys::random_page_cost, pg_sys::cpu_operator_cost) };
     let recompute = if form == SketchForm::Float16 { 0.0 } else { guc::recompute_cost() };
-    // The walk reads until `patience` pages in a row brought nothing: about four times as many, measured.
-    let pages = f64::from(index_pages).min(4.0 * guc::patience(index_pages) as f64);
+    // The walk ends after `patience` consecutive pages without a new candidate. Measured, it reads about four
+    // times as many pages in all.
+    let pages = f64::from(index_pages).min(4.0 * guc::patience(index_pages, 1.0) as f64);
     let scored = rows * pages / f64::from(index_pages.max(1));
-    let first = EXTRA_RECOMPUTES.min(rows) * recompute;
+    let first = STARTUP_RECOMPUTES.min(rows) * recompute;
     let startup = pages * page_cost + scored * operator_cost + first;
-    // The planner itself charges the distance of each row that is returned, by the COST of its function, and that is the one
-    // recompute of such a row. Here it is charged for the rows that a filter rejects, and for those recomputed in vain.
-    let distance = DISTANCE_COST * operator_cost;
-    let recompute = recompute - (passing - IN_VAIN).max(0.0) * recompute.min(distance);
-    // Each row: fetched by its heap pointer, recomputed.
-    Estimate { startup, total: startup + rows * (recompute + page_cost), pages }
+    // The planner itself charges the distance of each returned row by the COST of the operator's function,
+    // and that pays for the row's one recompute. Charged here are wasted recomputes.
+    let distance = guc::DISTANCE_COST * operator_cost;
+    let recompute = recompute - (1.0 - WASTED_RECOMPUTE_SHARE) * recompute.min(distance);
+    // Each row is fetched by its heap pointer; those that pass are recomputed.
+    PathCost { startup, total: startup + rows * (passing * recompute + share * page_cost), pages }
 }
 
-/// The index's meta page, if it can answer this path: it orders by one distance, to a query of the index's model, and its
-/// expression can be evaluated on rows that the user may not see, if there are any.
+/// Returns whether a qual bounds the distance that a path orders by.
 ///
 /// # Safety
-/// `path` is a live path over one of our indexes, and `root` what it is planned for.
+/// `path` is a live path over an index of this access method that orders by one distance.
+unsafe fn is_bounded(path: *mut pg_sys::IndexPath) -> bool {
+    // SAFETY: the caller promises a live path.
+    unsafe {
+        let info = (*path).indexinfo;
+        let order_bys = PgList::<pg_sys::Node>::from_pg((*path).indexorderbys);
+        let Some(order_by) = order_bys.get_ptr(0) else { return false };
+        let quals = PgList::<pg_sys::RestrictInfo>::from_pg((*(*info).rel).baserestrictinfo);
+        bounds::is_bounded(info, order_by, quals.iter_ptr().map(|qual| (*qual).clause.cast()))
+    }
+}
+
+/// Returns the index's meta page if the index can serve this path: the path orders by one distance, the index
+/// has the model of the query, and its expression can be evaluated on rows that the user may not see, if
+/// there are any.
+///
+/// # Safety
+/// `path` is a live path over an index of this access method, and `root` is the planner's state for its
+/// query.
 unsafe fn serves(root: *mut pg_sys::PlannerInfo, path: *mut pg_sys::IndexPath) -> Option<Meta> {
-    // SAFETY: by the caller's promise; the planner holds a lock on the index, so it opens without one.
+    // SAFETY: the caller promises a live path. The planner holds a lock on the index, so it opens without
+    // one.
     unsafe {
         let order_bys = PgList::<pg_sys::Node>::from_pg((*path).indexorderbys);
-        // The planner hands over as many as the query has.
+        // The planner passes every distance that the query orders by.
         if order_bys.len() != 1 {
             return None;
         }
         let raw = pg_sys::index_open((*(*path).indexinfo).indexoid, pg_sys::NoLock as i32);
         let index = Rel::from_raw(raw);
         let meta = read_meta(index);
-        let own = match expression::definition(index) {
-            expression::Definition::Model(_) => true,
-            expression::Definition::Default => model::default_name() == meta.model,
-        };
+        let own = expression::definition(index).is_served_by(&meta.model);
         let table = (*(*raw).rd_index).indrelid;
         let for_all = serves_isolated(index);
         if !for_all {

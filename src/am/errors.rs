@@ -1,13 +1,14 @@
-//! What the access method tells users when something is wrong, each with its SQLSTATE and a hint.
+//! Errors and notices of the access method, each with its SQLSTATE and a hint.
 
-use crate::error::Error;
-use crate::pg::encoding;
-use pgrx::PgLogLevel;
+use crate::encoding;
+use crate::error::{Error, notice};
+use crate::model::Loaded;
+use crate::pg::Rel;
+use leann_value::Value;
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
-use pgrx::pg_sys::panic::ErrorReport;
 
-/// A page or chain of the index is damaged.
+/// Reports that a page or chain of the index is damaged.
 pub fn raise_corrupted(index: &str, block: u32, what: &str) -> ! {
     Error::new(
         PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED,
@@ -17,151 +18,148 @@ pub fn raise_corrupted(index: &str, block: u32, what: &str) -> ! {
     .raise()
 }
 
-/// The index was written by a release of leann with another page format.
+/// Reports that a release of leann with another page format wrote the index.
 pub fn raise_other_format(index: &str, found: u8, supported: u8) -> ! {
     Error::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("index \"{index}\" is in format {found}, and this release of leann reads format {supported}"),
+        format!("index \"{index}\" is in format {found}, but this release of leann reads format {supported}"),
     )
     .detail("Another release of leann wrote it.")
     .hint(format!("Install that release again, or rebuild the index: REINDEX INDEX {index};"))
     .raise()
 }
 
-/// A node's heap pointer leads beyond the end of the table.
+/// Reports that a node's heap pointer leads beyond the end of the table.
 pub fn raise_bad_pointer(index: &str, pointer: leann_page::HeapPointer) -> ! {
     let leann_page::HeapPointer { block, offset } = pointer;
     Error::new(
         PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED,
         format!(
-            "index \"{index}\" is damaged: heap pointer ({block},{offset}) leads beyond the end of the table"
+            "index \"{index}\" is damaged: heap pointer ({block},{offset}) points beyond the end of the table"
         ),
     )
     .hint(format!("The table is not affected. Rebuild the index: REINDEX INDEX {index};"))
     .raise()
 }
 
-/// A fault of ours, or a call that the server does not make.
-pub fn raise_internal(message: impl Into<String>) -> ! {
-    Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).raise()
-}
-
-/// The system starts no thread for us.
-pub fn raise_no_threads(reason: &str) -> ! {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
-        format!("could not start worker threads: {reason}"),
-    )
-    .hint("Lower leann.threads, or allow the server's user more processes and memory.")
-    .raise()
-}
-
-/// The model's folder holds other weights or settings than the index was built with.
+/// Reports that the model's folder holds other weights or settings than the index was built with.
 pub fn raise_fingerprint_mismatch(index: &str, model: &str) -> ! {
     Error::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("model \"{model}\" is not the one that index \"{index}\" was built with"),
     )
-    .detail("The fingerprint of the installed model's weights, tokenizer and settings is another one.")
-    .hint(format!("Install the former model again, or rebuild the index: REINDEX INDEX {index};"))
+    .detail("The weights, tokenizer or settings of the installed model have another fingerprint.")
+    .hint(format!("Reinstall the original model, or rebuild the index: REINDEX INDEX {index};"))
     .raise()
 }
 
-pub fn raise_wrong_dimension(index: &str, found: usize, expected: usize) -> ! {
-    wrong_dimension(index, found, expected).raise()
+/// Returns the error for a value that the index's model cannot have: a vector of other dimensions, or a text
+/// of another model. Looks up the name of the index only then.
+pub fn foreign_value(index: Rel, model: &Loaded, value: &Value) -> Option<Error> {
+    match value {
+        Value::Dense(vector) if vector.len() != model.dim() => {
+            let dim = model.dim();
+            let error = Error::new(
+                PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+                format!("expected a vector of {dim} dimensions, not {}", vector.len()),
+            )
+            .detail(format!("The model of index \"{}\" produces vectors of {dim} dimensions.", index.name()))
+            .hint("Pass a vector from the same model, or the text itself.");
+            Some(error)
+        }
+        Value::Deferred { model: Some(other), .. } if other != model.name() => {
+            let error = Error::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("index \"{}\" uses model \"{}\", not \"{other}\"", index.name(), model.name()),
+            )
+            .hint(concat!(
+                "Distances between embeddings of different models are meaningless. ",
+                "Name the same model on both sides."
+            ));
+            Some(error)
+        }
+        _ => None,
+    }
 }
 
-/// A vector of a dimension other than the model's.
-pub fn wrong_dimension(index: &str, found: usize, expected: usize) -> Error {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
-        format!("expected a vector of {expected} dimensions, not {found}"),
-    )
-    .detail(format!("The model of index \"{index}\" makes vectors of {expected} dimensions."))
-    .hint("Give a vector made by the same model, or the text itself.")
-}
-
-pub fn raise_model_mismatch(index: &str, model: &str, other: &str) -> ! {
-    model_mismatch(index, model, other).raise()
-}
-
-/// A value or query that names a model other than the index's.
-pub fn model_mismatch(index: &str, model: &str, other: &str) -> Error {
-    Error::new(
-        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-        format!("index \"{index}\" is of model \"{model}\", not \"{other}\""),
-    )
-    .hint("Distances between embeddings of different models mean nothing; name the same model on both sides.")
-}
-
-/// The session's default model is not the one that was the default when the index was made.
+/// Reports that the session's default model is not the one that was the default when the index was built.
 pub fn raise_default_model(index: &str, model: &str, default: &str) -> ! {
     Error::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("index \"{index}\" is of model \"{model}\", but leann.default_model is \"{default}\""),
+        format!("index \"{index}\" uses model \"{model}\", but leann.default_model is \"{default}\""),
     )
     .hint(format!("SET leann.default_model = '{model}', or rebuild the index with the new default."))
     .raise()
 }
 
-/// A new index whose expression names no model.
+/// Tells the user that the expression of a new index names no model.
 pub fn notice_default_model(index: &str, model: &str) {
     notice(
-        format!("index \"{index}\" takes the default model \"{model}\", because its expression names none"),
+        format!("index \"{index}\" uses the default model \"{model}\" because its expression names no model"),
         format!(
-            "Built anew, as by REINDEX, TRUNCATE or a restore, it takes what leann.default_model is then. To keep it to this model, name it: embedding_of(..., '{model}')."
+            "A rebuild, as by REINDEX, TRUNCATE or a restore, uses the value that leann.default_model has \
+             then. To keep this model, name it: embedding_of(..., '{model}')."
         ),
     );
 }
 
-/// A build met texts that are longer than the model reads.
+/// Tells the user that a build met texts that are longer than the model reads.
 pub fn notice_truncated(index: &str, cut: usize, rows: usize, model: &str, tokens: usize) {
     notice(
-        format!(
-            "{cut} of {rows} rows of index \"{index}\" are longer than model \"{model}\" reads ({tokens} tokens); the rest of each was not embedded"
-        ),
-        "A search finds such a row by its beginning only. Split longer texts into several rows.".to_owned(),
+        format!("model \"{model}\" truncated {cut} of {rows} rows of index \"{index}\" to {tokens} tokens"),
+        "A search finds such a row only by its beginning. Split longer texts into several rows.".to_owned(),
     );
 }
 
-fn notice(message: String, hint: String) {
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, encoding::message(message), "leann")
-        .set_hint(encoding::message(hint))
-        .report(PgLogLevel::NOTICE);
+/// Tells the administrator in the log that an index is trained now.
+pub fn log_trained(index: &str, rows: usize) {
+    crate::error::log(
+        format!("trained the sketch of index \"{index}\" on {rows} of its rows"),
+        "Rows that come from now on take fewer recomputes. REINDEX does the same for those in the index.",
+    );
 }
 
-/// CREATE INDEX on a text column.
+/// Tells the administrator in the log what a vacuum found.
+pub fn log_advice(index: &str, untrained: u64, nodes: u64, advice: &str) {
+    let share = 100.0 * untrained as f64 / nodes.max(1) as f64;
+    crate::error::log(
+        format!("{share:.0} % of the rows of index \"{index}\" do not fit its sketch"),
+        format!("{advice}. leann.index_info('{index}') tells more."),
+    );
+}
+
+/// Refuses CREATE INDEX on a text column.
 pub fn raise_text_column(table: &str, column: &str) -> ! {
     Error::new(
         PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-        "the access method leann does not index text itself, but its embedding",
+        "access method \"leann\" indexes embeddings, not text",
     )
     .hint(format!("CREATE INDEX ON {table} USING leann (embedding_of({column}));"))
     .raise()
 }
 
-/// CREATE INDEX on a table of another access method.
+/// Refuses CREATE INDEX on a table of another access method.
 pub fn raise_not_a_heap(index: &str, table: &str) -> ! {
     Error::new(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        format!("index \"{index}\" cannot be made: table \"{table}\" is not stored as a heap"),
+        format!("cannot create index \"{index}\": table \"{table}\" does not use access method \"heap\""),
     )
-    .detail("leann indexes tables of the access method heap only.")
+    .detail("Access method \"leann\" indexes only tables that are stored as heaps.")
     .raise()
 }
 
-/// CREATE INDEX with `store = float16` on a model of very many dimensions.
+/// Refuses CREATE INDEX with `store = float16` for a model of too many dimensions.
 pub fn raise_too_large_to_store(index: &str, model: &str, dim: usize) -> ! {
     Error::new(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-        format!("index \"{index}\" cannot store embeddings of {dim} dimensions, those of model \"{model}\""),
+        format!("index \"{index}\" cannot store the {dim}-dimensional embeddings of model \"{model}\""),
     )
-    .detail("Two of them must fit on a page.")
-    .hint("Leave out the option store: the index then recomputes embeddings.")
+    .detail("Two embeddings must fit on a page.")
+    .hint("Omit the option store; the index then recomputes embeddings.")
     .raise()
 }
 
-/// The object is no index of this access method.
+/// Reports that an object is not an index of this access method.
 pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
     // SAFETY: takes any oid; the name is a palloc'd C string or null.
     let name = unsafe {

@@ -1,43 +1,34 @@
-//! Inserting a row: one embedding, one walk over the hubs, one page written. Splits are in `split`.
+//! Inserts a row: computes one embedding, walks over the hubs and writes one page. Splits are in `split`.
 
-use super::errors;
-use super::hubs::{self, PLACE_BEAM};
-use super::incoming;
-use super::index::{Index, change_meta, corrupted, embed_values};
+use super::hubs;
+use super::index::{Index, embed_values};
+use super::pages::{Damage, change_meta};
+use super::row_embedding;
 use super::split;
 use crate::error::OrRaise;
 use crate::model::{self, Reuse};
 use crate::pg::context::explained;
-use crate::pg::{Access, PageGuard, WalRecord, interrupts};
-use crate::sql::embedding::Embedding;
+use crate::pg::{Access, interrupts};
+use crate::value::Embedding;
+use leann_graph::tuning::{MAX_SPILL_RATIO, PLACE_BEAM, SPILL_PAGES};
 use leann_graph::{HubMetric, HubWalk, NodePageRef};
-use leann_page::{HeapPointer, NodePage, NodePageMut, PageKind, kind};
+use leann_layout::Node;
+use leann_page::HeapPointer;
 use leann_value::Value;
 use std::rc::Rc;
 
-/// A row on its way into the index.
-pub struct NewNode {
-    pub pointer: HeapPointer,
-    pub sketch: Vec<u8>,
-}
+/// Maximum attempts to find a page, each of which fails when a split or VACUUM has changed the page since its
+/// hub was read. Beyond this, the index is damaged.
+const MAX_RETRIES: usize = 1000;
 
-/// How often a page may turn out to be another one than its hub says before that is taken for damage: each time means
-/// that somebody split or freed just this page since the hub was read.
-const ATTEMPTS: usize = 1000;
-
-/// When the nearest page is full, so many of the next nearest are tried before it is split, if their centres are not much
-/// farther: at most by this factor in squared distance. A row that lies between pages is found on either. Measured, pages
-/// of a grown index are 79 % full instead of 70 %, at the same recall.
-const ALTERNATIVES: usize = 3;
-const NOT_MUCH_FARTHER: f32 = 1.6;
-
-/// Inserts one row, whose embedding is computed before any lock is taken.
+/// Inserts one row. Computes its embedding before it takes any lock.
 pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
     let (embedding, cut) = embed(index, value);
-    let node = NewNode { pointer, sketch: index.sketch(&embedding) };
+    let node = Node { pointer, sketch: index.sketch(&embedding) };
     place(index, &index.place_target(&embedding), &node);
     if cut {
-        // A record of its own for each such row, on a page that all share: next to nothing beside the run of the model on so long a text.
+        // Each such row writes its own record on the page that all share. That costs next to nothing compared
+        // with a run of the model on such a long text.
         change_meta(index.rel, |meta| {
             meta.truncated_rows += 1;
             true
@@ -45,15 +36,17 @@ pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
     }
 }
 
-/// The row's embedding, and whether the model cut its text. Errors say which text it was.
+/// Returns the row's embedding and whether the model truncated its text. Errors quote the text to a user who
+/// may read it.
 fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     let model = index.model();
-    // Asked now: while an error is reported the catalogs cannot be. And whoever has the server embed a text that he may not
-    // read, by an UPDATE of another column, must find nothing of it in a cache.
-    let quote = incoming::may_quote(index.rel);
+    // The rights are read now because the catalogs cannot be read while an error is reported. They also
+    // decide on the caches: a user who makes the server embed a text that they may not read, by an UPDATE of
+    // another column, must find no trace of it there.
+    let quote = row_embedding::may_quote(index.rel);
     let reuse = if quote { Reuse::InSession } else { Reuse::Nowhere };
-    let say = || incoming::say_inserting(&index.rel.name(), &value, quote);
-    explained(&say, || {
+    let detail = || row_embedding::insert_detail(&index.rel.name(), &value, quote);
+    explained(&detail, || {
         let before = model::counters();
         let embedding = embed_values(index.rel, &model, std::slice::from_ref(&value), reuse).swap_remove(0);
         let after = model::counters();
@@ -68,13 +61,13 @@ fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     })
 }
 
-/// Finds the node a page.
-fn place(index: &Index, target: &[f32], node: &NewNode) {
-    for _ in 0..ATTEMPTS {
+/// Puts a node on the nearest page, on a near one, or on a half of the nearest one.
+fn place(index: &Index, target: &[f32], node: &Node) {
+    for _ in 0..MAX_RETRIES {
         interrupts::check();
         let mut near = near_pages(index, target);
         let Some(nearest) = near.next() else {
-            errors::raise_corrupted(&index.rel.name(), index.meta.hub_first, "the index has no hub");
+            Damage::new(index.meta.hub_first, "the index has no hub").raise(index.rel);
         };
         match append(index, nearest, node) {
             Appended::Done => return,
@@ -88,14 +81,11 @@ fn place(index: &Index, target: &[f32], node: &NewNode) {
             }
         }
     }
-    errors::raise_corrupted(
-        &index.rel.name(),
-        index.meta.hub_first,
-        "no hub leads to a node page of its generation",
-    );
+    Damage::new(index.meta.hub_first, "no hub leads to a node page of its generation").raise(index.rel);
 }
 
-/// The page whose centre is nearest, and then the alternatives, nearest first. These are looked for only when asked for.
+/// Returns the page whose center is nearest and then the alternatives, nearest first. Searches for each only
+/// on demand.
 fn near_pages(index: &Index, target: &[f32]) -> impl Iterator<Item = NodePageRef> {
     let length: f32 = target.iter().map(|value| value * value).sum();
     let mut walk = HubWalk::new(target.to_vec(), HubMetric::Place, PLACE_BEAM);
@@ -104,79 +94,22 @@ fn near_pages(index: &Index, target: &[f32]) -> impl Iterator<Item = NodePageRef
         let (_, page, score) = hubs::next_page(&mut walk, index)?;
         // The score is <t, c> - |c|^2 / 2.
         let squared = length - 2.0 * score;
-        (squared <= *farthest.get_or_insert(squared * NOT_MUCH_FARTHER)).then_some(page)
+        (squared <= *farthest.get_or_insert(squared * MAX_SPILL_RATIO)).then_some(page)
     };
-    std::iter::from_fn(next).take(1 + ALTERNATIVES)
+    std::iter::from_fn(next).take(1 + SPILL_PAGES)
 }
 
+/// The outcome of an attempt to append a node to a page.
 enum Appended {
     Done,
-    /// The page is no longer the one that its hub spoke of.
+    /// The page is no longer the one that its hub named.
     Moved,
+    /// The page has no room.
     Full,
 }
 
-fn append(index: &Index, page: NodePageRef, node: &NewNode) -> Appended {
-    match lock_node_page(index, page) {
-        None => Appended::Moved,
-        Some(mut guard) => {
-            if append_to(index, &mut guard, node) {
-                Appended::Done
-            } else {
-                Appended::Full
-            }
-        }
-    }
-}
-
-/// Locks a node page exclusively, if it still is the one that was meant.
-pub fn lock_node_page(index: &Index, page: NodePageRef) -> Option<PageGuard> {
-    read_node_page(index, page, Access::Exclusive)
-}
-
-/// Reads and locks a node page, if it still is the one that its hub spoke of.
-pub fn read_node_page(index: &Index, page: NodePageRef, access: Access) -> Option<PageGuard> {
-    let rel = index.rel;
-    if page.block == 0 || page.block >= rel.blocks() {
-        errors::raise_corrupted(&rel.name(), page.block, "a hub names a block beyond the end of the index");
-    }
-    let guard = PageGuard::read(rel, page.block, access);
-    guard.must_serve(rel, index.snapshot);
-    match kind(guard.body()) {
-        Ok(PageKind::Node) => {}
-        Ok(_) => return None,
-        Err(fault) => corrupted(rel, page.block, fault),
-    }
-    let nodes = parse_nodes(index, &guard);
-    let meant = nodes.generation() == page.generation;
-    meant.then_some(guard)
-}
-
-/// Reads a node page that must be sound, with sketches of this index's size.
-pub fn parse_nodes<'a>(index: &Index, guard: &'a PageGuard) -> NodePage<'a> {
-    let nodes =
-        NodePage::parse(guard.body()).unwrap_or_else(|fault| corrupted(index.rel, guard.block(), fault));
-    if nodes.sketch_bytes() != index.sketch_bytes() {
-        errors::raise_corrupted(
-            &index.rel.name(),
-            guard.block(),
-            "sketches of another size than the index's",
-        );
-    }
-    nodes
-}
-
-/// Appends to a locked page in one WAL record; false when it is full.
-pub fn append_to(index: &Index, guard: &mut PageGuard, node: &NewNode) -> bool {
-    let block = guard.block();
-    let nodes = parse_nodes(index, guard);
-    if !nodes.has_room_for(node.pointer) {
-        return false;
-    }
-    let record = WalRecord::start(index.rel);
-    NodePageMut::parse(record.page(guard))
-        .and_then(|mut nodes| nodes.push(node.pointer, &node.sketch))
-        .unwrap_or_else(|fault| corrupted(index.rel, block, fault));
-    record.finish();
-    true
+/// Appends a node to the page that a hub named, if it still is that page and has room.
+fn append(index: &Index, page: NodePageRef, node: &Node) -> Appended {
+    let Some(mut page) = index.node_page(page, Access::Exclusive) else { return Appended::Moved };
+    if page.append(node) { Appended::Done } else { Appended::Full }
 }

@@ -1,43 +1,58 @@
-//! The access method `leann`: a file per phase. Read README.md in this folder first.
+//! The access method `leann`, one file per phase. README.md in this folder explains how the phases work
+//! together.
 
+pub mod advice;
 pub mod build;
+pub mod build_scan;
 pub mod check;
-pub mod collect;
 pub mod cost;
 pub mod errors;
+mod group;
 pub mod hubs;
-pub mod identity;
-pub mod incoming;
 pub mod index;
 pub mod insert;
-pub mod layout;
+pub mod introspect;
 pub mod merge;
+pub mod merge_append;
+pub mod model_identity;
+pub mod obstacle;
 pub mod options;
 pub mod ordered;
+pub mod page_counts;
+pub mod page_writer;
+pub mod pages;
+pub mod paths;
+pub mod recall;
+pub mod recall_sample;
 pub mod renew;
+pub mod row_embedding;
 pub mod scan;
+pub mod search;
+mod similarity_range;
+pub mod source;
 pub mod split;
-pub mod state;
-pub mod tables;
+pub mod stats;
+pub mod train_in_place;
 pub mod vacuum;
 pub mod validate;
 
-use crate::pg::Rel;
 use crate::pg::progress::Phase;
-use crate::sql::embedding::Embedding;
+use crate::pg::{Rel, tid};
+use crate::value::Embedding;
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
 
-/// `leann_handler(internal) returns index_am_handler`.
+/// Returns the access method's properties and entry points: `leann_handler(internal) returns
+/// index_am_handler`.
 #[pg_extern(sql = false)]
 fn leann_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRoutine> {
-    // SAFETY: a node of this tag and size, zeroed, in the caller's context.
+    // SAFETY: allocates a zeroed node of this tag and size in the caller's context.
     let mut routine =
         unsafe { PgBox::<pg_sys::IndexAmRoutine>::alloc_node(pg_sys::NodeTag::T_IndexAmRoutine) };
     routine.amstrategies = 3;
     routine.amsupport = 0;
     routine.amcanorderbyop = true;
-    // A scan without index conditions is the only kind there is.
+    // No scan has index conditions, because the operators only order rows.
     routine.amoptionalkey = true;
     routine.amusemaintenanceworkmem = false;
     routine.amparallelvacuumoptions = pg_sys::VACUUM_OPTION_PARALLEL_BULKDEL as u8;
@@ -60,8 +75,9 @@ fn leann_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRout
     routine.into_pg_boxed()
 }
 
-/// Answers `pg_index_column_has_property(…, 'distance_orderable')`, which the server leaves to access methods: every index
-/// column of ours is of a class with ordering operators, since the one without cannot be built on.
+/// Answers `pg_index_column_has_property(…, 'distance_orderable')`, which the server leaves to access
+/// methods. It holds for every column of a leann index: the one operator class without ordering operators
+/// cannot be built on.
 #[pg_guard]
 unsafe extern "C-unwind" fn amproperty(
     _index: pg_sys::Oid,
@@ -74,7 +90,7 @@ unsafe extern "C-unwind" fn amproperty(
     if column == 0 || property != pg_sys::IndexAMProperty::AMPROP_DISTANCE_ORDERABLE {
         return false;
     }
-    // SAFETY: the server passes places for both.
+    // SAFETY: the server passes a valid place for each result.
     unsafe {
         *result = true;
         *null = false;
@@ -82,11 +98,13 @@ unsafe extern "C-unwind" fn amproperty(
     true
 }
 
+/// Returns the name of a build's phase for `pg_stat_progress_create_index`, or null.
 #[pg_guard]
 unsafe extern "C-unwind" fn ambuildphasename(phase: i64) -> *mut std::ffi::c_char {
     Phase::name(phase).map_or(std::ptr::null_mut(), |name| name.as_ptr().cast_mut())
 }
 
+/// Inserts one row, unless its value is NULL.
 #[pg_guard]
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn aminsert(
@@ -99,17 +117,18 @@ unsafe extern "C-unwind" fn aminsert(
     _unchanged: bool,
     _info: *mut pg_sys::IndexInfo,
 ) -> bool {
-    // SAFETY: the server passes open relations, one value and null flag for the one key column, and a valid pointer.
+    // SAFETY: the server passes open relations, one value and one null flag for the one key column, and a
+    // valid heap pointer.
     unsafe {
         if !*nulls {
             let value =
                 PgMemoryContexts::new("leann row").switch_to(|_| Embedding::from_datum(*values, false));
             if let Some(value) = value {
                 let index = index::Index::open(Rel::from_raw(index));
-                insert::insert(&index, build::heap_pointer(tid), value);
+                insert::insert(&index, tid::read(tid), value);
             }
         }
     }
-    // Only unique indexes have something to say here.
+    // The result matters for unique indexes only.
     false
 }

@@ -1,263 +1,152 @@
-//! An ordered scan: walk → sketch estimates → visible rows' text → recompute → rerank → emit (am/README.md, "Scan").
-//! Where the index stores embeddings, estimates are exact and nothing is recomputed; all else is the same.
+//! An ordered index scan, which drives a search over its one index.
 //!
-//! Rows are looked up and embedded before the executor has asked whether the user may see them. Who may read the whole
-//! table learns nothing by that. For anybody else (row security, a view, a SECURITY DEFINER function) the scan is *isolated*:
-//! what it embeds is found nowhere and kept nowhere, so that a row that stays hidden leaves nothing behind.
+//! The scan reads and embeds rows before the executor has asked whether the user may see them. A user who may
+//! read the whole table learns nothing by that. For any other user (row security, a view, a SECURITY DEFINER
+//! function) the scan is *isolated*: it looks no embedding up and keeps none, so that a row that stays hidden
+//! leaves nothing behind.
 
-use super::errors;
-use super::hubs::{self, SEARCH_BEAM};
 use super::index::{Index, embed_values};
-use super::insert::{parse_nodes, read_node_page};
-use crate::error::OrRaise;
+use super::search::{RowRef, Search};
+use super::similarity_range::SimilarityRange;
+use super::source::Source;
+use super::stats::{Published, ScanStats};
 use crate::guc::{self, IterativeScan};
-use crate::model::known::Distances;
-use crate::model::{self, Key, Loaded, Reuse};
+use crate::model::returned_rows::LatestRow;
+use crate::model::{self, Reuse};
+use crate::pg::Rel;
+use crate::pg::filter::Filter;
+use crate::pg::heap::RowReader;
 use crate::pg::rights::Asker;
-use crate::pg::rows::RowReader;
-use crate::pg::{Access, Rel, interrupts, memory};
-use crate::sql::embedding::Embedding;
-use crate::sql::operators;
-use crate::stats::{Published, ScanStats};
-use leann_graph::{HubMetric, HubWalk, NodePageRef, Rerank, RerankOptions, Step};
+use crate::value::Embedding;
+use leann_graph::{LateRows, RerankOptions};
 use leann_page::HeapPointer;
-use leann_sketch::{Estimate, SketchQuery};
-use leann_value::Value;
-use std::collections::HashMap;
-use std::rc::Rc;
 use std::time::Instant;
 
-/// Rows whose texts are held at once, however many are needed before the next decision.
-const MOST_AT_ONCE: usize = 64;
-/// More nodes than fit on any page.
-const MOST_NODES: usize = 1024;
+/// The most rows that are decided on together, whatever LIMIT says.
+const MAX_GROUP: usize = 1000;
+
+/// What the statement around a scan tells of it.
+#[derive(Clone, Copy, Default)]
+pub struct Context {
+    /// What rows must pass.
+    pub filter: Option<Filter>,
+    /// Rows that are wanted first.
+    pub limit: Option<usize>,
+    /// Whether nothing above the scan relies on the order of its rows.
+    pub order_is_only_shown: bool,
+    /// Similarities that rows are wanted of.
+    pub similarities: SimilarityRange,
+}
 
 /// One scan for one query.
 pub struct OrderedScan {
-    index: Index,
-    model: Rc<Loaded>,
-    query: Rc<[f32]>,
-    sketch_query: SketchQuery,
-    walk: HubWalk,
-    rerank: Rerank<HeapPointer>,
-    batch: usize,
-    stats: ScanStats,
+    search: Search,
+    /// What the scan did before its search began: the query's embedding.
+    preparation: ScanStats,
     published: Published,
-    /// Reused for the estimates of one page.
-    estimates: Vec<Estimate>,
-    /// Who began the scan, and whether he may not read the whole table.
+    /// The role that began the scan, and whether it may not read the whole table.
     asker: Asker,
     isolated: bool,
-    returned: Returned,
-}
-
-/// What a scan knows of the rows that it is about to return.
-struct Returned {
-    known: Distances,
-    /// Of rows that are looked up and not returned yet: what names the text's embedding, and the square of its distance.
-    waiting: HashMap<HeapPointer, (Key, f64)>,
-}
-
-impl Returned {
-    fn new(query: &[f32]) -> Returned {
-        Returned { known: Distances::new(query), waiting: HashMap::new() }
-    }
-
-    fn will_return(&mut self, pointer: HeapPointer, row: Key, squared: f64) {
-        self.waiting.insert(pointer, (row, squared));
-    }
-
-    /// This row is returned now.
-    fn returns(&mut self, pointer: HeapPointer) {
-        if let Some((row, squared)) = self.waiting.remove(&pointer) {
-            self.known.returned(row, squared);
-        }
-    }
+    latest: LatestRow,
 }
 
 impl OrderedScan {
-    /// Embeds the query in the query role, or takes it as it is if it is a vector.
-    pub fn start(index: Index, table: Rel, query: Embedding) -> OrderedScan {
-        let model = index.model();
-        let (asker, before) = (Asker::now(), model::counters());
-        let query = embed_values(index.rel, &model, &[query], Reuse::Everywhere).swap_remove(0);
-        let mut stats = ScanStats { scans: 1, ..ScanStats::default() };
-        stats.add_model_time(&before, &model::counters());
-        let begin = Instant::now();
-        let sketch_query = index.sketcher.query(&query);
-        let centre_len = index.meta.centre_len as usize;
-        let target = sketch_query.projected()[..centre_len].to_vec();
-        let rerank = Rerank::new(RerankOptions {
-            z: guc::rerank_z() as f32,
-            horizon: guc::expected_rows(),
-            max_recompute: guc::max_recompute(),
-            relaxed: guc::iterative_scan() == IterativeScan::RelaxedOrder,
-            ef: guc::ef_search(),
-            patience: guc::patience(index.blocks_in_use()),
-        });
-        stats.walk_ms += milliseconds(begin);
-        let mut published = Published::default();
-        published.update(&stats);
-        OrderedScan {
-            isolated: !asker.reads_whole(table.oid()),
-            asker,
-            returned: Returned::new(&query),
-            walk: HubWalk::new(target, HubMetric::Search, SEARCH_BEAM),
-            batch: guc::recompute_batch(),
-            index,
-            model,
-            query,
-            sketch_query,
-            rerank,
-            stats,
-            published,
-            estimates: Vec::new(),
-        }
+    /// Starts a scan. Embeds the query in the query role, or takes it as it is if it is a vector.
+    pub fn start(index: Index, table: Rel, query: Embedding, context: Context) -> OrderedScan {
+        OrderedScan::start_all(vec![(index, table, context)], query, context)
     }
 
-    /// Whether rows are read for a user who may not see all of them.
+    /// Starts a search over several indexes of one model, at least one: each with its table and what its node
+    /// says. `above` is what holds for all of them.
+    pub fn start_all(scans: Vec<(Index, Rel, Context)>, query: Embedding, above: Context) -> OrderedScan {
+        let (first, model) = (scans[0].0.rel, scans[0].0.model());
+        let (asker, before) = (Asker::now(), model::counters());
+        let query = embed_values(first, &model, &[query], Reuse::Everywhere).swap_remove(0);
+        let mut preparation = ScanStats { scans: scans.len() as u64, ..ScanStats::default() };
+        preparation.add_model_time(&before, &model::counters());
+        let begin = Instant::now();
+        let latest = LatestRow::new(&query);
+        let isolated = scans.iter().any(|(_, table, _)| !asker.reads_whole(table.oid()));
+        let ranges = scans.iter().map(|(_, _, context)| context.similarities);
+        let similarities = ranges.reduce(SimilarityRange::or).unwrap_or_default();
+        let sources: Vec<(Source, Option<Filter>)> = scans
+            .into_iter()
+            .map(|(index, _, context)| (Source::new(index, &query), context.filter))
+            .collect();
+        let mut options = rerank_options(&sources, Context { similarities, ..above });
+        if isolated && similarities != SimilarityRange::all() {
+            options.min_checks = MIN_CHECKS;
+        }
+        let search = Search::new(sources, model, query, options, guc::recompute_batch());
+        preparation.walk_ms += begin.elapsed().as_secs_f64() * 1e3;
+        let mut published = Published::default();
+        published.update(&preparation);
+        OrderedScan { search, preparation, published, asker, isolated, latest }
+    }
+
+    /// Returns whether rows are read for a user who may not see all of them.
     pub fn is_isolated(&self) -> bool {
         self.isolated
     }
 
-    /// The next row in order of distance.
+    /// Returns the next row in order of distance.
     pub fn next(&mut self, reader: &mut RowReader) -> Option<HeapPointer> {
-        self.returned.known.forget();
-        let next = loop {
-            if !self.rerank.make_room(MOST_NODES, self.batch.max(MOST_AT_ONCE)) {
-                memory::raise_no_room("the candidates of a search");
-            }
-            match self.rerank.next_step() {
-                Step::Emit(pointer, _) => {
-                    self.returned.returns(pointer);
-                    break Some(pointer);
-                }
-                Step::Walk => self.visit_page(),
-                Step::Recompute => self.recompute(reader),
-                Step::Done => break None,
-            }
-        };
-        self.stats.late = self.rerank.late();
-        self.published.update(&self.stats);
-        next
+        self.next_of_all(std::slice::from_mut(reader)).map(|row| row.pointer)
     }
 
-    /// Visits the best node page not visited yet: scores all its nodes.
-    fn visit_page(&mut self) {
-        interrupts::check();
-        let begin = Instant::now();
-        match hubs::next_page(&mut self.walk, &self.index) {
-            Some((at, page, _)) => {
-                if !self.score_page(page) {
-                    self.walk.read_again(at);
-                }
-            }
-            None => self.rerank.walk_exhausted(),
+    /// Returns the next row of all indexes in order of distance. `readers` are theirs.
+    pub fn next_of_all(&mut self, readers: &mut [RowReader]) -> Option<RowRef> {
+        self.latest.clear();
+        let found = self.search.next(readers, self.reuse());
+        self.published.update(&self.preparation.plus(&self.search.stats()));
+        let found = found?;
+        if let Some((row, distance)) = found.distance {
+            self.latest.set(row, distance);
         }
-        self.stats.walk_ms += milliseconds(begin);
-    }
-
-    /// False if the page is no longer the one that its hub spoke of.
-    fn score_page(&mut self, page: NodePageRef) -> bool {
-        let Some(guard) = read_node_page(&self.index, page, Access::Share) else { return false };
-        let nodes = parse_nodes(&self.index, &guard);
-        self.estimates.clear();
-        self.sketch_query.score_above(self.rerank.floor(), nodes.sketches(), &mut self.estimates);
-        let scored =
-            nodes.heap_pointers().zip(&self.estimates).map(|(pointer, e)| (pointer, e.similarity, e.error));
-        self.rerank.add_page(scored);
-        self.stats.pages += 1;
-        self.stats.nodes += nodes.count() as u64;
-        true
-    }
-
-    /// Recomputes the most optimistic candidates whose rows the snapshot sees.
-    fn recompute(&mut self, reader: &mut RowReader) {
-        let (pointers, values) = self.read_batch(reader);
-        if values.is_empty() {
-            return;
-        }
-        if self.index.sketcher.is_exact() {
-            self.give_stored(&pointers, &values);
-        } else {
-            self.give_recomputed(&pointers, &values);
-        }
-    }
-
-    /// The next candidates whose rows the snapshot sees: a whole batch of them, so that all threads have work even where
-    /// many rows are dead.
-    fn read_batch(&mut self, reader: &mut RowReader) -> (Vec<HeapPointer>, Vec<Embedding>) {
-        let batch = self.batch.max(self.rerank.needed().min(MOST_AT_ONCE));
-        let mut pointers = Vec::with_capacity(batch);
-        let mut values = Vec::with_capacity(batch);
-        let _surroundings = reader.surroundings();
-        while values.len() < batch {
-            let mut asked = self.rerank.take_batch(batch - values.len());
-            if asked.is_empty() {
-                break;
-            }
-            self.stats.candidates += asked.len() as u64;
-            asked.sort_unstable();
-            if let Some(&bad) = asked.iter().find(|&&pointer| !reader.in_table(pointer)) {
-                errors::raise_bad_pointer(&self.index.rel.name(), bad);
-            }
-            reader.prefetch(&asked);
-            for pointer in asked {
-                match reader.read(pointer) {
-                    Some(value) => {
-                        pointers.push(pointer);
-                        values.push(value);
-                    }
-                    None => self.rerank.drop_invisible(pointer),
-                }
-            }
-            reader.release_row();
-            interrupts::check();
-        }
-        (pointers, values)
-    }
-
-    fn give_recomputed(&mut self, pointers: &[HeapPointer], values: &[Embedding]) {
-        let before = model::counters();
-        let embeddings = embed_values(self.index.rel, &self.model, values, self.reuse());
-        let after = model::counters();
-        self.stats.add_model_work(&before, &after);
-        model::guard::recomputed(after.recomputes - before.recomputes).or_raise();
-        for ((&pointer, value), embedding) in pointers.iter().zip(values).zip(embeddings) {
-            let squared = operators::squared_distance(&self.query, &embedding);
-            if let Value::Deferred { text, role, .. } = &value.0 {
-                self.returned.will_return(pointer, self.model.key(*role, text), squared);
-            }
-            self.rerank.give(pointer, operators::similarity(squared) as f32);
-        }
+        Some(found.row)
     }
 
     fn reuse(&self) -> Reuse {
-        // Whoever goes on with the cursor of another role finds nothing of its rows in his caches.
+        // Another role may go on with a cursor; nothing of this role's rows may reach its caches.
         if self.isolated || Asker::now() != self.asker { Reuse::Nowhere } else { Reuse::Everywhere }
-    }
-
-    /// What the index stores is taken for exact; a row that holds its vector itself is exact to the bit.
-    fn give_stored(&mut self, pointers: &[HeapPointer], values: &[Embedding]) {
-        for (&pointer, value) in pointers.iter().zip(values) {
-            let similarity = match &value.0 {
-                Value::Dense(_) => {
-                    let value = std::slice::from_ref(value);
-                    let vector = embed_values(self.index.rel, &self.model, value, Reuse::Nowhere);
-                    operators::similarity(operators::squared_distance(&self.query, &vector[0])) as f32
-                }
-                Value::Deferred { text, role, .. } => {
-                    let Some(similarity) = self.rerank.estimate_of(pointer) else { continue };
-                    let squared = 2.0 - 2.0 * f64::from(similarity);
-                    self.returned.will_return(pointer, self.model.key(*role, text), squared.max(0.0));
-                    similarity
-                }
-            };
-            self.rerank.give(pointer, similarity);
-        }
     }
 }
 
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1e3
+/// Candidates that a bounded scan checks in any case for a user who may not see all rows: the bound shall not
+/// tell whether a hidden row is within it.
+const MIN_CHECKS: usize = 256;
+
+/// Standard errors of confidence of a scan that is bounded by a distance and not by LIMIT: all rows within
+/// the bound are wanted.
+const BOUNDED_Z: f64 = 2.0;
+
+/// Returns the session's settings for a search of these indexes.
+fn rerank_options(sources: &[(Source, Option<Filter>)], context: Context) -> RerankOptions {
+    let blocks = sources.iter().map(|(source, _)| source.index.blocks_in_use()).sum();
+    // Rows of an index that stores embeddings cost nothing, and estimates in 16 bits are a little off.
+    let least = if sources.iter().all(|(source, _)| source.index.sketcher.is_exact()) {
+        guc::expected_rows()
+    } else {
+        1
+    };
+    let expected_rows =
+        context.limit.map_or_else(guc::expected_rows, |limit| limit.min(MAX_GROUP).max(least));
+    let all_within = context.limit.is_none() && context.similarities.least > f32::NEG_INFINITY;
+    let z = guc::rerank_z().max(if all_within { BOUNDED_Z } else { f64::NEG_INFINITY });
+    let strangeness = sources.iter().map(|(source, _)| source.strangeness()).fold(1.0, f32::max);
+    RerankOptions {
+        z: z as f32,
+        expected_rows,
+        max_recompute: guc::max_recompute(),
+        late_rows: match guc::iterative_scan() {
+            IterativeScan::RelaxedOrder => LateRows::AtOnce,
+            IterativeScan::StrictOrder if context.order_is_only_shown => LateRows::AtEnd,
+            IterativeScan::StrictOrder => LateRows::Drop,
+        },
+        ef: guc::ef_search(),
+        patience: guc::patience(blocks, strangeness),
+        min_similarity: context.similarities.least,
+        max_similarity: context.similarities.most,
+        ..RerankOptions::default()
+    }
 }

@@ -1,58 +1,55 @@
-//! Entry hubs and links of the hubs that are left when pages were freed. Both are hints; without them a walk has to read all
-//! hubs, or ends before it has met the near ones.
+//! Renews entry hubs and links after pages were freed with their hubs. Both are hints, but with too few of
+//! them a walk has to read all hubs, or ends before it has met the near ones.
 
-use super::hubs::{self, to_graph, to_page};
-use super::index::{Index, change_meta};
-use super::layout::ENTRY_HUBS;
-use super::split::{link, read_centres};
-use super::vacuum::delay;
+use super::hubs;
+use super::index::Index;
+use super::pages::change_meta;
+use super::split::link;
+use crate::pg::interrupts::vacuum_delay;
 use crate::pg::lock;
 use leann_graph::HubRef;
+use leann_graph::tuning::ENTRY_HUBS;
 use std::collections::HashSet;
 
-/// A hub with fewer links that lead to hubs is linked anew.
-const FEWEST_LINKS: usize = 8;
+/// Links to hubs that a hub must have left; one with fewer gets new links.
+const MIN_LINKS: usize = 8;
 
-/// Renews what the freeing of pages has left of entry hubs and links.
+/// Replaces entry hubs that are gone and links hubs anew that have lost most of their links.
 pub fn renew(index: &Index) {
     let mut all = Vec::new();
-    hubs::for_each_hub_page(index, |block, page| {
+    index.for_each_hub_page(|block, page| {
         all.extend(page.entries().map(|(slot, _)| HubRef { page: block, slot }));
     });
     let there: HashSet<HubRef> = all.iter().copied().collect();
-    entry_hubs(index, &all, &there);
-    let wanted = FEWEST_LINKS.min(index.meta.max_links.into()).min(all.len().saturating_sub(1));
-    let mut lonely = Vec::new();
-    hubs::for_each_hub_page(index, |block, page| {
+    renew_entry_hubs(index, &all, &there);
+    let wanted = MIN_LINKS.min(index.meta.max_links.into()).min(all.len().saturating_sub(1));
+    let mut unlinked = Vec::new();
+    index.for_each_hub_page(|block, page| {
         for (slot, entry) in page.entries() {
             let at = HubRef { page: block, slot };
-            if entry.links().filter(|&to| there.contains(&to_graph(to)) && to_graph(to) != at).count()
-                < wanted
-            {
-                lonely.push(at);
+            if entry.links().filter(|to| there.contains(to) && *to != at).count() < wanted {
+                unlinked.push(at);
             }
         }
     });
-    for hub in lonely {
-        delay();
+    for hub in unlinked {
+        vacuum_delay();
         let _structure = lock::StructureLock::acquire(index.rel);
-        let mut centre = Vec::new();
-        read_centres(index, &[hub], &mut centre);
-        if let Some((_, centre)) = centre.pop() {
-            link(index, hub, &centre);
+        if let Some(found) = hubs::hub(index, hub) {
+            link(index, hub, &found.center);
         }
     }
 }
 
-/// Entry hubs that are gone leave the list; if few are left, others take their places, spread over the chain.
-fn entry_hubs(index: &Index, all: &[HubRef], there: &HashSet<HubRef>) {
+/// Removes entry hubs that are gone. If few are left, adds others that are spread over the chain.
+fn renew_entry_hubs(index: &Index, all: &[HubRef], there: &HashSet<HubRef>) {
     change_meta(index.rel, |meta| {
         let before = meta.entry_hubs.len();
-        meta.entry_hubs.retain(|&hub| there.contains(&to_graph(hub)));
+        meta.entry_hubs.retain(|&hub| there.contains(&hub));
         let mut changed = meta.entry_hubs.len() != before;
         let wanted = ENTRY_HUBS.min(all.len());
         for place in 0..wanted {
-            let hub = to_page(all[place * all.len() / wanted]);
+            let hub = all[place * all.len() / wanted];
             if meta.entry_hubs.len() < wanted && !meta.entry_hubs.contains(&hub) {
                 meta.entry_hubs.push(hub);
                 changed = true;

@@ -1,15 +1,19 @@
-//! Index scans: the server's entry points. What an ordered scan does is in `ordered`.
+//! The server's entry points for index scans. `ordered` does the work of an ordered scan.
 
 use super::errors;
-use super::hubs;
+use super::group::{self, Group, Turn};
 use super::index::Index;
-use super::insert::{parse_nodes, read_node_page};
-use super::ordered::OrderedScan;
-use crate::error::OrRaise;
+use super::ordered::{Context, OrderedScan};
+use super::similarity_range::SimilarityRange;
+use crate::error::{OrRaise, raise_internal};
+use crate::pg::bounds::Bounds;
 use crate::pg::expression::{self, Definition};
-use crate::pg::rows::RowReader;
-use crate::pg::{Access, Rel, interrupts, memory, statistics};
+use crate::pg::filter::Filter;
+use crate::pg::heap::RowReader;
+use crate::pg::scan_node::ScanNode;
+use crate::pg::{Access, Rel, allocator, interrupts, statistics, tid};
 use crate::sql::operators;
+use crate::value::Embedding;
 use leann_graph::NodePageRef;
 use leann_page::HeapPointer;
 use pgrx::{PgMemoryContexts, pg_sys};
@@ -17,34 +21,81 @@ use std::collections::HashSet;
 
 /// What a scan is doing.
 enum Stage {
-    /// Not started, or at its end.
+    /// The scan has not started, or is at its end.
     Idle,
-    /// The query is NULL: every distance is NULL, so any order is right, and no model is needed.
+    /// The query is NULL. All distances are NULL too, so any order is right, and no model is needed.
     AnyOrder(Box<AllRows>),
+    /// Rows are returned in the order of their distances.
     Ordered(Box<OrderedScan>),
+    /// The scan waits for its group to say which row it returns.
+    Waiting(Box<Member>),
 }
 
-/// The state behind a scan descriptor. Its Rust memory goes with the memory context of the scan; what belongs to the
-/// server (`reader`) is given back in `amendscan`, or by transaction abort.
+/// What a scan brings to its group.
+struct Member {
+    index: Index,
+    query: Embedding,
+    context: Context,
+}
+
+/// The state behind a scan descriptor. Its Rust memory is freed with the memory context of the scan. `reader`
+/// holds resources of the server, which `amendscan` or the abort of the transaction releases.
 struct ScanState {
     stage: Stage,
     reader: Option<RowReader>,
-    /// What the index's definition says, read at the first rescan: a join rescans once per row.
+    /// The index's definition, read at the first rescan only, because a join rescans once per row.
     definition: Option<Definition>,
-    /// For what the server allocates in a rescan, emptied by the next one.
+    /// Holds what the server allocates in a rescan. The next rescan empties it.
     rescan: pg_sys::MemoryContext,
-    /// The server's statistics count a scan when its first row is asked for.
+    /// What the plan node that drives the scan says, once it is known.
+    node: Option<NodeContext>,
+    /// Whether the server's statistics have counted the scan, as they do when its first row is fetched.
     counted: bool,
 }
 
+/// What the plan node of a scan says, compiled.
+struct NodeContext {
+    node: ScanNode,
+    filter: Option<Filter>,
+    bounds: Option<Bounds>,
+    /// The group that the scan belongs to, and its number there. It lives as long as the statement.
+    group: Option<(*mut Group, usize)>,
+}
+
+impl ScanState {
+    fn group(&self) -> Option<(*mut Group, usize)> {
+        self.node.as_ref().and_then(|known| known.group)
+    }
+}
+
+impl NodeContext {
+    fn of(node: ScanNode) -> NodeContext {
+        let (filter, bounds) = (Filter::of(node), Bounds::of(node));
+        NodeContext { node, filter, bounds, group: group::of_scan(node) }
+    }
+
+    /// Returns what it says of the scan that begins now.
+    fn now(&self) -> Context {
+        Context {
+            filter: self.filter,
+            limit: self.node.limit(),
+            order_is_only_shown: self.node.order_is_only_shown,
+            similarities: self.bounds.as_ref().map_or_else(SimilarityRange::all, |bounds| {
+                bounds.now().iter().fold(SimilarityRange::all(), SimilarityRange::within)
+            }),
+        }
+    }
+}
+
+/// Makes a scan descriptor with its state.
 #[pgrx::pg_guard]
 pub unsafe extern "C-unwind" fn ambeginscan(
     index: pg_sys::Relation,
     keys: i32,
     order_bys: i32,
 ) -> pg_sys::IndexScanDesc {
-    // SAFETY: the server hands over the open index; the state is dropped when the context that holds the scan
-    // descriptor goes, whether the statement ends well or not, and its own context is a child of that one.
+    // SAFETY: the server passes the open index. The state is dropped with the context that holds the scan
+    // descriptor, whether the statement succeeds or not, and the state's own context is a child of that one.
     unsafe {
         let scan = pg_sys::RelationGetIndexScan(index, keys, order_bys);
         let state = ScanState {
@@ -58,6 +109,7 @@ pub unsafe extern "C-unwind" fn ambeginscan(
                 pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
                 pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
             ),
+            node: None,
             counted: false,
         };
         (*scan).opaque = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(state).cast();
@@ -65,13 +117,16 @@ pub unsafe extern "C-unwind" fn ambeginscan(
     }
 }
 
+/// Returns the state of a scan.
+///
 /// # Safety
-/// `scan` was made by `ambeginscan`, and no other reference to its state is alive.
+/// `ambeginscan` made `scan`, and no other reference to its state is alive.
 unsafe fn state<'a>(scan: pg_sys::IndexScanDesc) -> &'a mut ScanState {
-    // SAFETY: by the caller's promise `opaque` points to the state made in `ambeginscan`.
+    // SAFETY: the caller promises that `opaque` points to the state that `ambeginscan` made.
     unsafe { &mut *((*scan).opaque as *mut ScanState) }
 }
 
+/// Starts the scan, or starts it again with other order-by keys.
 #[pgrx::pg_guard]
 pub unsafe extern "C-unwind" fn amrescan(
     scan: pg_sys::IndexScanDesc,
@@ -80,112 +135,183 @@ pub unsafe extern "C-unwind" fn amrescan(
     order_bys: pg_sys::ScanKey,
     order_by_count: i32,
 ) {
-    // SAFETY: called by the server with the scan and the order-by keys of this rescan. Nothing that the context held is
-    // in use any more: the stage that the former rescan began is gone.
+    // SAFETY: the server passes a live scan that `ambeginscan` made, and calls no other function of it
+    // meanwhile.
+    let state = unsafe { state(scan) };
+    state.stage = Stage::Idle;
+    state.counted = false;
+    if let Some((group, _)) = state.group() {
+        // SAFETY: the group lives as long as the statement of the scan.
+        unsafe { group::leave(group) };
+    }
+    if order_bys.is_null() || order_by_count < 1 {
+        return;
+    }
+    if order_by_count > 1 {
+        raise_internal(format!("a leann index orders by one distance, not by {order_by_count}"));
+    }
+    // SAFETY: the server passes the order-by keys of this rescan with the scan. Nothing that the context held
+    // is in use any more, because the stage that the previous rescan began is gone.
     unsafe {
-        let state = state(scan);
-        state.stage = Stage::Idle;
-        state.counted = false;
-        if order_bys.is_null() || order_by_count < 1 {
-            return;
-        }
-        if order_by_count > 1 {
-            errors::raise_internal(format!("a leann index orders by one distance, not by {order_by_count}"));
-        }
         pg_sys::MemoryContextReset(state.rescan);
         let former = pg_sys::MemoryContextSwitchTo(state.rescan);
         let index = Rel::from_raw((*scan).indexRelation);
+        let context = context(scan, &mut state.node);
+        let grouped = state.group().is_some();
         let definition = state.definition.get_or_insert_with(|| expression::definition(index));
-        state.stage = begin(&*scan, &*order_bys, definition);
+        state.stage = begin(&*scan, &*order_bys, definition, context, grouped);
         pg_sys::MemoryContextSwitchTo(former);
     }
 }
 
-/// Begins a scan in the order of `key`. An ordered one checks that the query is of the index's model, and embeds it.
+/// Returns what the statement around a scan tells of it: nothing if the scan has no node.
 ///
 /// # Safety
-/// The relations of `scan` are open, its snapshot is null or stays live as long as the scan, and `key` is an order-by key that
-/// the server made for it.
+/// `scan` is a live scan, and `node` is that of the same scan's state.
+unsafe fn context(scan: pg_sys::IndexScanDesc, node: &mut Option<NodeContext>) -> Context {
+    if node.is_none() {
+        // SAFETY: the caller promises a live scan.
+        *node = unsafe { ScanNode::of(scan) }.map(NodeContext::of);
+    }
+    node.as_ref().map_or_else(Context::default, NodeContext::now)
+}
+
+/// Begins a scan in the order of `key`. Unless the query is NULL, checks that it uses the index's model, and
+/// embeds it.
+///
+/// # Safety
+/// The relations of `scan` are open, its snapshot is null or stays live as long as the scan, and `key` is an
+/// order-by key that the server made for it.
 unsafe fn begin(
     scan: &pg_sys::IndexScanDescData,
     key: &pg_sys::ScanKeyData,
     definition: &Definition,
+    context: Context,
+    grouped: bool,
 ) -> Stage {
-    // SAFETY: by the caller's promise.
+    // SAFETY: the caller promises open relations.
     let (rel, table) = unsafe { (Rel::from_raw(scan.indexRelation), Rel::from_raw(scan.heapRelation)) };
-    let mut index = Index::open(rel);
-    index.snapshot = scan.xs_snapshot;
+    let index = Index::open_for_scan(rel, scan.xs_snapshot);
     if key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 {
-        return Stage::AnyOrder(Box::new(AllRows::of(index)));
+        return Stage::AnyOrder(Box::new(AllRows::new(index)));
     }
-    if !index.serves_default_model(definition) {
+    if !definition.is_served_by(&index.meta.model) {
         errors::raise_default_model(&rel.name(), &index.meta.model, &crate::model::default_name());
     }
-    // SAFETY: the index is open and has one key column; the key's argument is of the type that its operator declares, and
-    // where it names none, of the index's.
+    // SAFETY: the index is open and has one key column. The key's argument has the type that its operator
+    // declares, or the index's type if the key names none.
     let query = unsafe {
         let embedding = *(*rel.raw()).rd_opcintype;
         let subtype = if key.sk_subtype == pg_sys::InvalidOid { embedding } else { key.sk_subtype };
         operators::query_from_datum(key.sk_argument, subtype, embedding, index.meta.dim as usize)
     };
-    Stage::Ordered(Box::new(OrderedScan::start(index, table, query.or_raise())))
+    let query = query.or_raise();
+    if grouped {
+        return Stage::Waiting(Box::new(Member { index, query, context }));
+    }
+    Stage::Ordered(Box::new(OrderedScan::start(index, table, query, context)))
 }
 
+/// Returns the scan's next row to the executor.
 #[pgrx::pg_guard]
 pub unsafe extern "C-unwind" fn amgettuple(
     scan: pg_sys::IndexScanDesc,
     direction: pg_sys::ScanDirection::Type,
 ) -> bool {
     if direction != pg_sys::ScanDirection::ForwardScanDirection {
-        errors::raise_internal("leann indexes are read forwards only".to_string());
+        raise_internal("leann indexes support only forward scans");
     }
-    // SAFETY: called by the server with a scan of ours, whose relations and snapshot are live.
+    // SAFETY: the server passes a live scan that `ambeginscan` made, and calls no other function of it
+    // meanwhile.
+    let state = unsafe { state(scan) };
+    let turn = match state.group() {
+        // SAFETY: the group lives as long as the statement of the scan.
+        Some((group, number)) => unsafe { group::turn(group, number) },
+        None => Turn::Alone,
+    };
+    if matches!(turn, Turn::Return(None)) {
+        return false;
+    }
+    if !std::mem::replace(&mut state.counted, true) {
+        // SAFETY: the scan is live, and so is its index.
+        unsafe { statistics::count_scan(scan) };
+    }
+    let next = match turn {
+        Turn::Return(row) => row,
+        // SAFETY: the executor has set the table and the snapshot of a scan whose rows it fetches.
+        Turn::Alone => unsafe { next_row(scan, state) },
+    };
+    let Some(pointer) = next else {
+        state.stage = Stage::Idle;
+        return false;
+    };
+    // SAFETY: the descriptor is live, and access methods return rows in these fields.
     unsafe {
-        let state = state(scan);
-        if !std::mem::replace(&mut state.counted, true) {
-            statistics::count_scan(scan);
-        }
-        let next = match &mut state.stage {
-            Stage::Idle => {
-                if (*scan).numberOfOrderBys == 0 {
-                    errors::raise_internal("leann indexes answer ORDER BY distance only".to_string());
-                }
-                None
-            }
-            Stage::AnyOrder(rows) => rows.next(Rel::from_raw((*scan).heapRelation)),
-            Stage::Ordered(ordered) => {
-                let isolated = ordered.is_isolated();
-                if let Some(other) = state.reader.take_if(|reader| reader.is_isolated() != isolated) {
-                    other.close();
-                }
-                if state.reader.is_none() {
-                    state.reader = Some(open_reader(scan, isolated));
-                }
-                state.reader.as_mut().and_then(|reader| ordered.next(reader))
-            }
-        };
-        let Some(pointer) = next else {
-            state.stage = Stage::Idle;
-            return false;
-        };
-        (*scan).xs_heaptid = pg_sys::ItemPointerData {
-            ip_blkid: pg_sys::BlockIdData {
-                bi_hi: (pointer.block >> 16) as u16,
-                bi_lo: (pointer.block & 0xffff) as u16,
-            },
-            ip_posid: pointer.offset,
-        };
+        (*scan).xs_heaptid = tid::to_server(pointer);
         (*scan).xs_recheck = false;
         (*scan).xs_recheckorderby = false;
-        true
+    }
+    true
+}
+
+/// Returns the heap pointer of the scan's next row.
+///
+/// # Safety
+/// `scan` is a live scan whose table and snapshot are set.
+unsafe fn next_row(scan: pg_sys::IndexScanDesc, state: &mut ScanState) -> Option<HeapPointer> {
+    if let Stage::Waiting(_) = state.stage
+        && let Stage::Waiting(member) = std::mem::replace(&mut state.stage, Stage::Idle)
+    {
+        let Member { index, query, context } = *member;
+        // SAFETY: the caller promises that the table is set; the executor keeps it open.
+        let table = unsafe { Rel::from_raw((*scan).heapRelation) };
+        state.stage = Stage::Ordered(Box::new(OrderedScan::start(index, table, query, context)));
+    }
+    match &mut state.stage {
+        Stage::Waiting(_) => None,
+        Stage::Idle => {
+            // SAFETY: the caller promises a live scan.
+            if unsafe { (*scan).numberOfOrderBys } == 0 {
+                raise_internal("leann indexes support only ORDER BY distance");
+            }
+            None
+        }
+        Stage::AnyOrder(rows) => {
+            // SAFETY: the caller promises that the table is set; the executor keeps it open.
+            let table = unsafe { Rel::from_raw((*scan).heapRelation) };
+            rows.next(table)
+        }
+        Stage::Ordered(ordered) => {
+            // SAFETY: the caller makes the same promise.
+            let reader = unsafe { reader_for(scan, &mut state.reader, ordered.is_isolated()) };
+            ordered.next(reader)
+        }
     }
 }
 
+/// Returns the scan's row reader. Replaces one that an earlier rescan opened for the other kind of user.
+///
+/// # Safety
+/// `scan` is a live scan whose table and snapshot are set.
+unsafe fn reader_for(
+    scan: pg_sys::IndexScanDesc,
+    reader: &mut Option<RowReader>,
+    isolated: bool,
+) -> &mut RowReader {
+    if let Some(other) = reader.take_if(|reader| reader.is_isolated() != isolated) {
+        other.close();
+    }
+    // SAFETY: the caller makes the same promise.
+    reader.get_or_insert_with(|| unsafe { open_reader(scan, isolated) })
+}
+
+/// Opens a row reader that lives as long as the scan.
+///
 /// # Safety
 /// `scan` is a live scan whose table and snapshot are set.
 unsafe fn open_reader(scan: pg_sys::IndexScanDesc, isolated: bool) -> RowReader {
-    // SAFETY: the executor keeps relations and snapshot until the scan ends. What the reader allocates must live as
-    // long as the scan, so it goes where the scan's state is.
+    // SAFETY: the executor keeps relations and snapshot until the scan ends. What the reader allocates must
+    // live as long as the scan, so it goes into the context of the scan's state.
     unsafe {
         let context = pg_sys::GetMemoryChunkContext(scan.cast());
         let former = pg_sys::MemoryContextSwitchTo(context);
@@ -193,41 +319,116 @@ unsafe fn open_reader(scan: pg_sys::IndexScanDesc, isolated: bool) -> RowReader 
         let index = Rel::from_raw((*scan).indexRelation);
         let reader = RowReader::open(table, index, (*scan).xs_snapshot, isolated);
         pg_sys::MemoryContextSwitchTo(former);
-        reader.unwrap_or_else(|| {
-            errors::raise_internal("a leann index is read with an MVCC snapshot only".to_string())
-        })
+        reader.unwrap_or_else(|| raise_internal("a scan of a leann index requires an MVCC snapshot"))
     }
 }
 
+/// Ends a scan and releases what its reader holds.
 #[pgrx::pg_guard]
 pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
-    // SAFETY: called by the server once, with a scan of ours.
-    unsafe {
-        let state = state(scan);
-        state.stage = Stage::Idle;
-        if let Some(reader) = state.reader.take() {
-            reader.close();
-        }
+    // SAFETY: the server ends a scan once, with the descriptor that `ambeginscan` made.
+    let state = unsafe { state(scan) };
+    state.stage = Stage::Idle;
+    if let Some((group, _)) = state.group() {
+        // SAFETY: the group lives as long as the statement of the scan.
+        unsafe { group::end(group) };
+    }
+    if let Some(reader) = state.reader.take() {
+        reader.close();
     }
 }
 
-/// All heap pointers in any order, page after page as their hubs name them. Hubs are read again when a page turns out to be
-/// another one than its hub said, and at the end, until they name no page that was not visited (am/README.md, "Nothing is
-/// missed"). A node that moved may be met twice.
+/// Returns whether a plan node scans an index of this access method by one distance.
+///
+/// # Safety
+/// `node` is a live node that was started.
+pub unsafe fn is_own(node: *mut pg_sys::IndexScanState) -> bool {
+    let own = amgettuple as *const ();
+    // SAFETY: the caller promises a live node; an index that is scanned is open and has its routines.
+    unsafe {
+        let index = (*node).iss_RelationDesc;
+        !index.is_null()
+            && (*node).iss_NumOrderByKeys == 1
+            && (*(*index).rd_indam).amgettuple.map(|next| next as *const ()) == Some(own)
+    }
+}
+
+/// Begins one search for scans that have begun and wait for it, and opens its row readers unless they are
+/// open. None if the scans do not belong together: then nothing has changed.
+///
+/// # Safety
+/// The scans are those of live nodes of a statement that runs, and [`is_own`].
+pub unsafe fn together(
+    nodes: &[*mut pg_sys::IndexScanState],
+    above: Context,
+    readers: &mut Vec<RowReader>,
+) -> Option<OrderedScan> {
+    // SAFETY: the caller promises live nodes. No two of them have the same scan.
+    unsafe {
+        let scans: Vec<pg_sys::IndexScanDesc> = nodes.iter().map(|node| (**node).iss_ScanDesc).collect();
+        let is_waiting =
+            |scan: &pg_sys::IndexScanDesc| !scan.is_null() && matches!(state(*scan).stage, Stage::Waiting(_));
+        if !scans.iter().all(is_waiting) {
+            return None;
+        }
+        let member = |scan: pg_sys::IndexScanDesc| match &state(scan).stage {
+            Stage::Waiting(member) => Some(&**member),
+            _ => None,
+        };
+        let first = member(*scans.first()?)?;
+        let alike = |other: &Member| {
+            other.query == first.query
+                && other.index.meta.model == first.index.meta.model
+                && other.index.meta.fingerprint == first.index.meta.fingerprint
+                && other.index.meta.dim == first.index.meta.dim
+        };
+        if !scans.iter().all(|scan| member(*scan).is_some_and(alike)) {
+            return None;
+        }
+        let mut members = Vec::with_capacity(scans.len());
+        for scan in &scans {
+            if let Stage::Waiting(member) = std::mem::replace(&mut state(*scan).stage, Stage::Idle) {
+                members.push((Rel::from_raw((**scan).heapRelation), *member));
+            }
+        }
+        let query = members.first()?.1.query.clone();
+        let sources = members.into_iter().map(|(table, member)| (member.index, table, member.context));
+        // What the server allocates is freed when the first scan begins again, before which it leaves the
+        // search.
+        let former = pg_sys::MemoryContextSwitchTo(state(scans[0]).rescan);
+        let search = OrderedScan::start_all(sources.collect(), query, above);
+        pg_sys::MemoryContextSwitchTo(former);
+        // The role that asks may be another one than before.
+        if readers.iter().any(|reader| reader.is_isolated() != search.is_isolated()) {
+            readers.drain(..).for_each(RowReader::close);
+        }
+        if readers.is_empty() {
+            readers.extend(scans.iter().map(|scan| open_reader(*scan, search.is_isolated())));
+        }
+        Some(search)
+    }
+}
+
+/// Returns all heap pointers in any order, page after page as the hubs name them. Reads the hubs again when a
+/// page is no longer the one that its hub named, and at the end, until they name no page that was not visited
+/// (am/README.md, "Nothing is missed"). A node that moved may occur twice.
 struct AllRows {
     index: Index,
     known: HashSet<NodePageRef>,
-    /// Known and not visited, the lowest block last.
+    /// Pages that are known and not visited, the lowest block last.
     pages: Vec<NodePageRef>,
+    /// Heap pointers of the current page that are not returned yet.
     page: Vec<HeapPointer>,
+    /// Heap pointers that were returned.
     seen: HashSet<HeapPointer>,
 }
 
 impl AllRows {
-    fn of(index: Index) -> AllRows {
+    fn new(index: Index) -> AllRows {
         AllRows { index, known: HashSet::new(), pages: Vec::new(), page: Vec::new(), seen: HashSet::new() }
     }
 
+    /// Returns the next heap pointer that was not returned before.
     fn next(&mut self, table: Rel) -> Option<HeapPointer> {
         loop {
             while let Some(pointer) = self.page.pop() {
@@ -244,7 +445,7 @@ impl AllRows {
                 Some(pointers) => self.page = pointers,
                 None => self.read_hubs(),
             }
-            memory::expect_room(self.seen.try_reserve(self.page.len()), "the rows of a scan");
+            allocator::expect_room(self.seen.try_reserve(self.page.len()), "the rows of a scan");
             let blocks = table.blocks();
             if let Some(&bad) = self.page.iter().find(|pointer| pointer.block >= blocks) {
                 errors::raise_bad_pointer(&self.index.rel.name(), bad);
@@ -252,19 +453,18 @@ impl AllRows {
         }
     }
 
-    /// Takes in the pages that are not known yet.
+    /// Adds the pages that are not known yet.
     fn read_hubs(&mut self) {
-        let all = hubs::node_pages(&self.index);
+        let all = self.index.all_node_pages();
         let what = "the pages of a scan";
-        memory::expect_room(self.known.try_reserve(all.len()), what);
-        memory::reserve(&mut self.pages, all.len(), what);
+        allocator::expect_room(self.known.try_reserve(all.len()), what);
+        allocator::reserve(&mut self.pages, all.len(), what);
         self.pages.extend(all.into_iter().filter(|&page| self.known.insert(page)));
         self.pages.sort_unstable_by(|a, b| b.cmp(a));
     }
 }
 
-/// The heap pointers on a node page; None if it is no longer the one that its hub spoke of.
+/// Returns the heap pointers on a node page; None if it is no longer the page that its hub named.
 fn node_pointers(index: &Index, page: NodePageRef) -> Option<Vec<HeapPointer>> {
-    let guard = read_node_page(index, page, Access::Share)?;
-    Some(parse_nodes(index, &guard).heap_pointers().collect())
+    index.node_page(page, Access::Share).map(|page| page.nodes().heap_pointers().collect())
 }

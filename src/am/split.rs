@@ -1,36 +1,33 @@
-//! Splitting a full node page (am/README.md, "Split"). All of it runs under the structure lock.
+//! Splits a full node page (README.md, "Split"). All steps run under the structure lock.
 
-use super::errors;
-use super::hubs::{self, to_graph, to_page};
-use super::index::{Index, change_meta, corrupted};
-use super::insert::{NewNode, append_to, lock_node_page, parse_nodes};
-use super::layout::Centre;
-use crate::pg::{Access, PageGuard, WalRecord, lock};
-use leann_graph::{HubRef, NodePageRef, select_links};
-use leann_page::{
-    FreePage, HeapPointer, HubPage, HubPageMut, MAX_ENTRY_HUBS, NO_PAGE, NewHub, NodePageMut, PageKind, kind,
-};
+use super::hubs;
+use super::index::Index;
+use super::pages::{HubGuard, NodeGuard, change_meta, read_meta};
+use crate::pg::{Access, WalRecord, lock};
+use leann_graph::{HubRef, NodePageRef, link_halves, links_with, select_links};
+use leann_layout::{Half, Node};
+use leann_page::{HubEntry, HubPageMut, MAX_ENTRY_HUBS, NO_PAGE};
 
-/// The smaller half of a split holds at least this share of the nodes. The larger then fits on a page however many bytes its
-/// pointers need: those of the full page had three at least, and six are the most, beside a sketch of eight or more.
-const MIN_SHARE: f32 = 0.3;
-/// How many blocks of the free space map are tried before the index is extended: the map may name pages that are in use.
-const FREE_BLOCKS_TRIED: usize = 8;
+/// Maximum hub pages of the chain that are searched for a free slot if many slots are free.
+const MAX_HUB_PAGES_TRIED: usize = 64;
 
-/// How many hub pages are looked at for a free slot, where many are free.
-const HUB_PAGES_TRIED: usize = 64;
-
-/// Puts `node` on `page`, splitting it if it is still full. False: the page is no longer the one that was meant.
-pub fn split_page(index: &Index, page: NodePageRef, node: &NewNode) -> bool {
+/// Puts `node` on `page`, and splits the page if it is still full. Returns false if the block
+/// holds another page by now.
+pub fn split_page(index: &Index, page: NodePageRef, node: &Node) -> bool {
     let _structure = lock::StructureLock::acquire(index.rel);
-    let Some(mut old) = lock_node_page(index, page) else { return false };
-    if append_to(index, &mut old, node) {
+    // The nodes may be of a sketcher that a VACUUM has trained since this index was opened.
+    let trained_since =
+        (read_meta(index.rel).index_id != index.meta.index_id).then(|| Index::open(index.rel));
+    let index = trained_since.as_ref().unwrap_or(index);
+    let Some(mut old) = index.node_page(page, Access::Exclusive) else { return false };
+    if old.append(node) {
         return true;
     }
-    let halves = divide(index, &old, node);
-    let old_hub = to_graph(parse_nodes(index, &old).hub());
-    let (new_hub, reused) = move_half(index, old, &halves, old_hub);
-    link(index, new_hub, &halves[1].centre.values);
+    let mut nodes = old.copied_nodes();
+    nodes.push(node.clone());
+    let halves = leann_layout::divide(nodes, &index.sketcher, index.meta.center_len as usize);
+    let (new_hub, reused) = move_half(index, old, &halves);
+    link(index, new_hub, &halves[1].center.values);
     add_entry_hub(index, new_hub);
     if reused {
         change_meta(index.rel, |meta| {
@@ -41,192 +38,108 @@ pub fn split_page(index: &Index, page: NodePageRef, node: &NewNode) -> bool {
     true
 }
 
-/// The nodes of one half of a split page.
-struct Half {
-    nodes: Vec<(HeapPointer, Vec<u8>)>,
-    centre: Centre,
-}
-
-/// Divides the nodes of a full page and the new one by 2-means on their decoded sketches.
-fn divide(index: &Index, old: &PageGuard, node: &NewNode) -> [Half; 2] {
-    let page = parse_nodes(index, old);
-    let mut nodes: Vec<(HeapPointer, Vec<u8>)> = page
-        .heap_pointers()
-        .zip(page.sketches().chunks_exact(index.sketch_bytes()))
-        .map(|(p, s)| (p, s.to_vec()))
-        .collect();
-    nodes.push((node.pointer, node.sketch.clone()));
-    let directions = index.sketcher.directions();
-    let mut decoded = vec![0.0; nodes.len() * directions];
-    for ((_, sketch), out) in nodes.iter().zip(decoded.chunks_exact_mut(directions)) {
-        index.sketcher.decode(sketch, out);
-    }
-    let moves = leann_graph::split(&decoded, directions, MIN_SHARE);
-    let half = |second: bool| {
-        let chosen = || moves.iter().enumerate().filter(move |(_, m)| **m == second).map(|(i, _)| i);
-        Half {
-            nodes: chosen().map(|i| nodes[i].clone()).collect(),
-            centre: Centre::of(
-                chosen().map(|i| &decoded[i * directions..(i + 1) * directions]),
-                index.meta.centre_len as usize,
-            ),
-        }
-    };
-    [half(false), half(true)]
-}
-
-/// Steps 2 to 4: finds the places of the new page and its hub, and writes the one record. Returns the new hub's place, and
-/// whether the page was a free one.
-fn move_half(index: &Index, mut old: PageGuard, halves: &[Half; 2], old_hub: HubRef) -> (HubRef, bool) {
-    let rel = index.rel;
-    let mut own = lock_hub_page(index, old_hub.page);
-    let (mut other, slot) = match hub_page(index, &own).free_slot() {
+/// Takes steps 2 to 4 of a split: finds places for the new page and its hub, and writes the one record.
+/// Returns the new hub's place and whether the new page was a free one.
+fn move_half(index: &Index, mut old: NodeGuard<'_>, halves: &[Half; 2]) -> (HubRef, bool) {
+    let (old_hub, old_generation) = (old.nodes().hub(), old.nodes().generation().wrapping_add(1));
+    let mut own = index.hub_page_to_change(old_hub.page);
+    let (mut other, slot) = match own.hubs().free_slot() {
         Some(slot) => (None, slot),
         None => {
             let (page, slot) = hub_page_with_room(index, &mut own);
             (Some(page), slot)
         }
     };
-    let new_hub = HubRef { page: other.as_ref().map_or(own.block(), PageGuard::block), slot };
-    let NewPage { guard: mut new, generation: new_generation, reused } = take_page(index);
-    let (new_block, old_block, own_block) = (new.block(), old.block(), own.block());
-    let old_generation = parse_nodes(index, &old).generation().wrapping_add(1);
-
-    let entry = hub_page(index, &own).entry(old_hub.slot).unwrap_or_else(|| {
-        errors::raise_corrupted(&rel.name(), own_block, "a node page's hub entry is free")
-    });
-    if entry.node_block() != old_block {
-        errors::raise_corrupted(&rel.name(), own_block, "a node page's hub entry speaks of another page");
-    }
-    let former: Vec<HubRef> = entry.links().map(to_graph).collect();
+    let new_hub = HubRef { page: other.as_ref().map_or(own.block(), HubGuard::block), slot };
+    let mut new = index.new_page();
+    let new_generation = new.generation;
+    let former: Vec<HubRef> = own.hub_of(old.block(), old_hub.slot).links().collect();
     let max_links = index.meta.max_links as usize;
-    let with_first = |first: HubRef| -> Vec<leann_page::HubRef> {
-        std::iter::once(first)
-            .chain(former.iter().copied().filter(|&at| at != first))
-            .take(max_links)
-            .map(to_page)
-            .collect()
-    };
-    let (old_links, new_links) = (with_first(new_hub), with_first(old_hub));
+    let [old_links, new_links] = link_halves(&former, old_hub, new_hub, max_links);
+    let old_entry = halves[0].hub(old.block(), old_generation, &old_links);
+    let new_entry = halves[1].hub(new.block(), new_generation, &new_links);
+    let bytes = index.sketch_bytes();
 
-    let record = WalRecord::start(rel);
-    write_half(index, record.fresh_page(&mut new), new_block, new_generation, new_hub, &halves[1]);
-    write_half(index, record.page(&mut old), old_block, old_generation, old_hub, &halves[0]);
-    let new_entry = NewHub {
-        node_block: new_block,
-        node_generation: new_generation,
-        spread: halves[1].centre.spread,
-        centre: &halves[1].centre.values,
-        links: &new_links,
-    };
-    let old_entry = NewHub {
-        node_block: old_block,
-        node_generation: old_generation,
-        spread: halves[0].centre.spread,
-        centre: &halves[0].centre.values,
-        links: &old_links,
-    };
-    let put = |body: &mut [u8], block: u32, entries: &[(u16, &NewHub<'_>)]| {
-        HubPageMut::parse(body)
-            .and_then(|mut hubs| entries.iter().try_for_each(|(slot, hub)| hubs.put(*slot, hub)))
-            .unwrap_or_else(|fault| corrupted(rel, block, fault));
-    };
-    match &mut other {
-        None => put(record.page(&mut own), own_block, &[(old_hub.slot, &old_entry), (slot, &new_entry)]),
-        Some(page) => {
-            let block = page.block();
-            put(record.page(page), block, &[(slot, &new_entry)]);
-            put(record.page(&mut own), own_block, &[(old_hub.slot, &old_entry)]);
-        }
-    }
+    let record = WalRecord::start(index.rel);
+    new.write(&record, |body| halves[1].write(body, new_generation, bytes, new_hub));
+    old.rewrite(&record, |body| halves[0].write(body, old_generation, bytes, old_hub));
+    own.edit(&record, |hubs| hubs.put(old_hub.slot, &old_entry));
+    other.as_mut().unwrap_or(&mut own).edit(&record, |hubs| hubs.put(slot, &new_entry));
     record.finish();
-    (new_hub, reused)
+    (new_hub, new.reused)
 }
 
-fn write_half(index: &Index, body: &mut [u8], block: u32, generation: u32, hub: HubRef, half: &Half) {
-    NodePageMut::init(body, generation, index.sketch_bytes(), to_page(hub))
-        .and_then(|mut page| half.nodes.iter().try_for_each(|(pointer, sketch)| page.push(*pointer, sketch)))
-        .unwrap_or_else(|fault| corrupted(index.rel, block, fault));
-}
-
-pub(super) fn lock_hub_page(index: &Index, block: u32) -> PageGuard {
-    if block == 0 || block >= index.rel.blocks() {
-        errors::raise_corrupted(
-            &index.rel.name(),
-            block,
-            "a node page names a hub page beyond the end of the index",
-        );
-    }
-    PageGuard::read(index.rel, block, Access::Exclusive)
-}
-
-pub(super) fn hub_page<'a>(index: &Index, guard: &'a PageGuard) -> HubPage<'a> {
-    let hubs =
-        HubPage::parse(guard.body()).unwrap_or_else(|fault| corrupted(index.rel, guard.block(), fault));
-    if hubs.centre_len() != index.meta.centre_len as usize
-        || hubs.max_links() != index.meta.max_links as usize
-    {
-        errors::raise_corrupted(
-            &index.rel.name(),
-            guard.block(),
-            "hub entries of another size than the index's",
-        );
-    }
-    hubs
-}
-
-/// A hub page other than the full `own` with a free slot: the newest of the chain (the one behind its head), else another
-/// one if many slots are free, else a new one, put there in a record of its own. An empty hub page in the chain harms nobody,
-/// whatever comes after. (Hub entries change under the structure lock only, so what is seen here stays.)
-fn hub_page_with_room(index: &Index, own: &mut PageGuard) -> (PageGuard, u16) {
-    let rel = index.rel;
+/// Locks a hub page with a free slot other than `own`, which is full. Tries the chain's head and the page
+/// behind it, which is the newest, then other pages if many slots are free, and adds a page if all are full.
+///
+/// Slots are taken and freed under the structure lock only, so the slot stays free.
+fn hub_page_with_room<'i>(index: &'i Index, own: &mut HubGuard<'i>) -> (HubGuard<'i>, u16) {
     let head_block = index.meta.hub_first;
-    let mut separate_head = (head_block != own.block()).then(|| lock_hub_page(index, head_block));
-    let head = separate_head.as_ref().unwrap_or(&*own);
-    let (head_slot, newest) = {
-        let hubs = hub_page(index, head);
-        (hubs.free_slot(), hubs.next())
-    };
-    if let Some(slot) = head_slot
-        && let Some(head) = separate_head.take()
-    {
+    if own.block() == head_block {
+        let found = hub_page_behind_head(index, own, own);
+        return found.unwrap_or_else(|| append_hub_page(index, own));
+    }
+    let mut head = index.hub_page_to_change(head_block);
+    if let Some(slot) = head.hubs().free_slot() {
         return (head, slot);
     }
-    if newest != NO_PAGE && newest != own.block() {
-        let page = lock_hub_page(index, newest);
-        if let Some(slot) = hub_page(index, &page).free_slot() {
-            return (page, slot);
-        }
-    }
-    if let Some(found) = hub_page_behind(index, own, head_block, newest) {
-        return found;
-    }
-    let mut page = PageGuard::extend(rel, pgrx::pg_sys::ForkNumber::MAIN_FORKNUM);
-    let block = page.block();
-    let record = WalRecord::start(rel);
-    let (centre_len, max_links) = (index.meta.centre_len as usize, index.meta.max_links as usize);
-    HubPageMut::init(record.fresh_page(&mut page), 0, centre_len, max_links)
-        .map(|mut hubs| hubs.set_next(newest))
-        .unwrap_or_else(|fault| corrupted(rel, block, fault));
-    HubPageMut::parse(record.page(separate_head.as_mut().unwrap_or(own)))
-        .map(|mut hubs| hubs.set_next(block))
-        .unwrap_or_else(|fault| corrupted(rel, head_block, fault));
-    record.finish();
-    (page, 0)
+    let found = hub_page_behind_head(index, own, &head);
+    found.unwrap_or_else(|| append_hub_page(index, &mut head))
 }
 
-/// The next hub page behind `own` in the chain with a free slot, if the last VACUUM left many free slots: where content comes
-/// and goes, their pages would else never be used again. Not looked for otherwise: the chain may be long. The chain's head is
-/// full and, unless it is `own`, locked by the caller; what follows it is `newest`.
-fn hub_page_behind(index: &Index, own: &PageGuard, head: u32, newest: u32) -> Option<(PageGuard, u16)> {
-    let hubs = hub_page(index, own);
+/// Locks a hub page with a free slot behind the full head of the chain.
+fn hub_page_behind_head<'i>(
+    index: &'i Index,
+    own: &HubGuard<'_>,
+    head: &HubGuard<'_>,
+) -> Option<(HubGuard<'i>, u16)> {
+    let newest = head.hubs().next();
+    if newest != NO_PAGE && newest != own.block() {
+        let page = index.hub_page_to_change(newest);
+        if let Some(slot) = page.hubs().free_slot() {
+            return Some((page, slot));
+        }
+    }
+    hub_page_behind(index, own, head.block(), newest)
+}
+
+/// Adds a hub page to the index and puts it behind the chain's head, in a record of its own. If the split
+/// does not follow, an empty hub page in the chain does no harm.
+fn append_hub_page<'i>(index: &'i Index, head: &mut HubGuard<'i>) -> (HubGuard<'i>, u16) {
+    let newest = head.hubs().next();
+    let mut page = index.extend();
+    let block = page.block();
+    let (center_len, max_links) = (index.meta.center_len as usize, index.meta.max_links as usize);
+    let record = WalRecord::start(index.rel);
+    page.write(&record, |body| {
+        HubPageMut::init(body, 0, center_len, max_links).map(|mut hubs| hubs.set_next(newest))
+    });
+    head.edit(&record, |hubs| {
+        hubs.set_next(block);
+        Ok(())
+    });
+    record.finish();
+    (page.into_hub_page(&index.meta), 0)
+}
+
+/// Locks the next hub page behind `own` in the chain that has a free slot, if the last VACUUM left many free
+/// slots. In an index whose rows come and go, these slots would otherwise never be used again. With few free
+/// slots it does not search, because the chain may be long. The chain's head is full and, unless it is `own`,
+/// locked by the caller; the page behind it is `newest`.
+fn hub_page_behind<'i>(
+    index: &'i Index,
+    own: &HubGuard<'_>,
+    head: u32,
+    newest: u32,
+) -> Option<(HubGuard<'i>, u16)> {
+    let hubs = own.hubs();
     let slots = u64::from(index.meta.hub_pages) * hubs.capacity() as u64;
     if u64::from(index.meta.node_pages) * 4 > slots * 3 {
         return None;
     }
     let mut next = hubs.next();
     let mut from_start = false;
-    for _ in 0..HUB_PAGES_TRIED {
+    for _ in 0..MAX_HUB_PAGES_TRIED {
         if next == NO_PAGE && !from_start {
             from_start = true;
             next = newest;
@@ -234,131 +147,55 @@ fn hub_page_behind(index: &Index, own: &PageGuard, head: u32, newest: u32) -> Op
         if [NO_PAGE, own.block(), head].contains(&next) {
             break;
         }
-        let page = lock_hub_page(index, next);
-        let hubs = hub_page(index, &page);
-        if let Some(slot) = hubs.free_slot() {
+        let page = index.hub_page_to_change(next);
+        if let Some(slot) = page.hubs().free_slot() {
             return Some((page, slot));
         }
-        next = hubs.next();
+        next = page.hubs().next();
     }
     None
 }
 
-/// A page for the new half.
-struct NewPage {
-    guard: PageGuard,
-    generation: u32,
-    /// Whether it was a free page, not an extension.
-    reused: bool,
-}
-
-/// Takes a free page, else extends the index.
-fn take_page(index: &Index) -> NewPage {
-    let rel = index.rel;
-    for _ in 0..FREE_BLOCKS_TRIED {
-        let Some(free) = lock::take_free_block(rel) else { break };
-        // The map is a hint: whatever is there must be free by its own word.
-        if free < rel.blocks()
-            && let Some(guard) = PageGuard::try_exclusive(rel, free)
-            && let Some(generation) = reusable(guard.body())
-        {
-            return NewPage { guard, generation, reused: true };
-        }
-    }
-    let guard = PageGuard::extend(rel, pgrx::pg_sys::ForkNumber::MAIN_FORKNUM);
-    NewPage { guard, generation: 1, reused: false }
-}
-
-/// The generation that a page gets when it is used again; None when it is in use. Its time has come as soon as it is free:
-/// whoever still thinks of its former nodes sees by the generation that they are gone.
-fn reusable(body: &[u8]) -> Option<u32> {
-    match kind(body) {
-        Ok(PageKind::Zero) => Some(1),
-        Ok(PageKind::Free) => FreePage::parse(body).ok().map(|free| free.generation().wrapping_add(1)),
-        _ => None,
-    }
-}
-
-/// Links between a hub and hubs near it, in both directions and in records of their own. All of them are hints.
-pub(super) fn link(index: &Index, hub: HubRef, centre: &[f32]) {
+/// Links a hub and hubs near it in both directions, in records of their own. All links are hints.
+pub(super) fn link(index: &Index, hub: HubRef, center: &[f32]) {
     let max_links = index.meta.max_links as usize;
-    let mut near = hubs::near_hubs(index, centre, 2 * max_links);
+    let mut near = hubs::near_hubs(index, center, 2 * max_links);
     near.retain(|(at, _)| *at != hub);
-    let chosen = select_links(centre, &near, max_links);
+    let chosen = select_links(center, &near, max_links);
     for &at in &chosen {
-        add_link(index, at, hub, centre);
+        add_link(index, at, hub, center);
     }
     set_links(index, hub, &chosen);
 }
 
-/// Gives the hub at `at` a link to `new_hub`, in place of its least useful one if it has no room.
-fn add_link(index: &Index, at: HubRef, new_hub: HubRef, centre: &[f32]) {
+/// Adds to the hub at `at` a link to `new_hub`, in place of its least useful link if it has no room.
+fn add_link(index: &Index, at: HubRef, new_hub: HubRef, center: &[f32]) {
     let max_links = index.meta.max_links as usize;
-    let mut known = Vec::new();
-    let mut own_centre = Vec::new();
-    read_hub(index, at, |hub_centre, links| {
-        own_centre = hub_centre;
-        known = links;
-    });
-    if own_centre.is_empty() || known.contains(&new_hub) {
-        return;
-    }
-    let links = if known.len() < max_links {
-        known.push(new_hub);
-        known
-    } else {
-        let mut candidates = vec![(new_hub, centre.to_vec())];
-        read_centres(index, &known, &mut candidates);
-        let mut chosen = select_links(&own_centre, &candidates, max_links);
-        if !chosen.contains(&new_hub) {
-            return;
-        }
-        // What the selection left out still fills the room that is left.
-        chosen.extend(known.into_iter().filter(|link| !chosen.contains(link)).collect::<Vec<_>>());
-        chosen.truncate(max_links);
-        chosen
-    };
-    set_links(index, at, &links);
-}
-
-pub(super) fn read_hub(index: &Index, at: HubRef, mut visit: impl FnMut(Vec<f32>, Vec<HubRef>)) {
-    use leann_graph::HubReader;
-    match hubs::HubPages::of(index).read(&[at], &mut |hub| visit(hub.centre.clone(), hub.links.clone())) {
-        Ok(()) => {}
-        Err(never) => match never {},
-    }
-}
-
-pub(super) fn read_centres(index: &Index, at: &[HubRef], out: &mut Vec<(HubRef, Vec<f32>)>) {
-    use leann_graph::HubReader;
-    match hubs::HubPages::of(index).read(at, &mut |hub| out.push((hub.at, hub.centre.clone()))) {
-        Ok(()) => {}
-        Err(never) => match never {},
+    let Some(hub) = hubs::hub(index, at) else { return };
+    let read_centers = |links: &[HubRef]| hubs::centers(index, links);
+    if let Some(links) = links_with(&hub.center, &hub.links, (new_hub, center), max_links, read_centers) {
+        set_links(index, at, &links);
     }
 }
 
 /// Rewrites one hub's links in a record of its own, if the hub is still there.
-pub(super) fn set_links(index: &Index, at: HubRef, links: &[HubRef]) {
-    let links: Vec<_> = links.iter().copied().map(to_page).collect();
-    let mut guard = PageGuard::read(index.rel, at.page, Access::Exclusive);
-    let Some(entry) = hub_page(index, &guard).entry(at.slot) else { return };
-    if entry.links().eq(links.iter().copied()) {
+fn set_links(index: &Index, at: HubRef, links: &[HubRef]) {
+    let mut page = index.hub_page_to_change(at.page);
+    let unchanged = |entry: HubEntry<'_>| entry.links().eq(links.iter().copied());
+    if page.hubs().entry(at.slot).is_none_or(unchanged) {
         return;
     }
     let record = WalRecord::start(index.rel);
-    HubPageMut::parse(record.page(&mut guard))
-        .and_then(|mut hubs| hubs.set_links(at.slot, &links))
-        .unwrap_or_else(|fault| corrupted(index.rel, at.page, fault));
+    page.edit(&record, |hubs| hubs.set_links(at.slot, links));
     record.finish();
 }
 
-/// The first hub of every hub page is an entry hub while the list has room, so that a grown index has entries spread
-/// over its hubs without the meta page being written often.
+/// Adds the hub to the entry hubs if it is the first on its hub page and the list has room. So entries of a
+/// grown index are spread over its hubs, and the meta page is seldom written.
 fn add_entry_hub(index: &Index, hub: HubRef) {
     if hub.slot != 0 {
         return;
     }
-    let hub = to_page(hub);
     change_meta(index.rel, |meta| {
         let wanted = meta.entry_hubs.len() < MAX_ENTRY_HUBS && !meta.entry_hubs.contains(&hub);
         if wanted {

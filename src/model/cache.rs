@@ -1,8 +1,10 @@
-//! The embeddings that this session used last: a bounded store, least recently used out first.
+//! The embeddings that this session used last: a bounded store that evicts the least recently used entry
+//! first.
 //!
-//! A key is a hash of who asks, the model's fingerprint, the text's role and the text. So an entry can never be stale:
-//! another text, another role or another model is another key. And nobody can learn, from how fast an answer comes,
-//! what another user of the session has embedded. At 128 bits two texts that collide are not to be feared.
+//! A key is a hash of the asking roles, the model's fingerprint, the text's role and the text. So an entry is
+//! never stale: another text, another role or another model gives another key. And no user can learn, from
+//! how fast an answer comes, what another user of the session has embedded. With 128 bits, collisions of two
+//! texts are not a concern.
 
 use std::rc::Rc;
 
@@ -10,8 +12,9 @@ use leann_value::Role;
 use lru::LruCache;
 
 use crate::pg::rights::Asker;
+use crate::session::{self, State};
 
-/// Names a text as a model embeds it for somebody.
+/// Identifies a text as a model embeds it for the asking roles.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key([u8; 16]);
 
@@ -31,8 +34,8 @@ impl Key {
         Key(key)
     }
 
-    /// The key of a vector that stands for itself.
-    pub fn of_vector(vector: &[f32]) -> Key {
+    /// Returns the key of a vector that was given as numbers.
+    pub fn from_vector(vector: &[f32]) -> Key {
         let mut hasher = blake3::Hasher::new();
         for value in vector {
             hasher.update(&value.to_bits().to_le_bytes());
@@ -47,6 +50,7 @@ impl Key {
     }
 }
 
+/// The session's cache.
 pub struct Cache {
     entries: LruCache<Key, Rc<[f32]>>,
     bytes: usize,
@@ -54,18 +58,28 @@ pub struct Cache {
     hits: u64,
 }
 
-/// What an entry takes beside its numbers: key, list links, hash slot, reference count, allocator's share.
+/// Bytes that an entry takes in addition to its numbers: key, list links, hash slot, reference count and
+/// allocator overhead.
 const ENTRY_BYTES: usize = 112;
 
-fn bytes_of(embedding: &[f32]) -> usize {
+/// Returns the bytes that an entry takes.
+fn entry_bytes(embedding: &[f32]) -> usize {
     ENTRY_BYTES + size_of_val(embedding)
 }
 
-impl Cache {
-    pub fn new() -> Cache {
+impl Default for Cache {
+    fn default() -> Cache {
         Cache { entries: LruCache::unbounded(), bytes: 0, lookups: 0, hits: 0 }
     }
+}
 
+impl State for Cache {
+    fn forget(&mut self) {
+        *self = Cache::default();
+    }
+}
+
+impl Cache {
     pub fn get(&mut self, key: &Key) -> Option<Rc<[f32]>> {
         let found = self.entries.get(key).cloned();
         self.lookups += 1;
@@ -73,20 +87,20 @@ impl Cache {
         found
     }
 
-    /// Bytes taken, lookups, and those that found something.
+    /// Returns the bytes taken, the number of lookups, and the number of those that found something.
     pub fn statistics(&self) -> (usize, u64, u64) {
         (self.bytes, self.lookups, self.hits)
     }
 
-    /// Keeps an embedding, and lets go of those unused the longest until all fit into `limit` bytes.
+    /// Keeps an embedding, and evicts the least recently used ones until all fit into `limit` bytes.
     pub fn put(&mut self, key: Key, embedding: Rc<[f32]>, limit: usize) {
-        self.bytes += bytes_of(&embedding);
+        self.bytes += entry_bytes(&embedding);
         if let Some(old) = self.entries.put(key, embedding) {
-            self.bytes -= bytes_of(&old);
+            self.bytes -= entry_bytes(&old);
         }
         while self.bytes > limit {
             let Some((_, oldest)) = self.entries.pop_lru() else { break };
-            self.bytes -= bytes_of(&oldest);
+            self.bytes -= entry_bytes(&oldest);
         }
     }
 
@@ -94,9 +108,15 @@ impl Cache {
         self.entries.clear();
         self.bytes = 0;
     }
+}
 
-    /// Forgets what was asked and found, too.
-    pub fn forget(&mut self) {
-        *self = Cache::new();
-    }
+/// Returns the bytes that this session's cache takes, the number of lookups, and the number of those that
+/// found something.
+pub fn cache_statistics() -> (usize, u64, u64) {
+    session::with(|cache: &mut Cache| cache.statistics())
+}
+
+/// Forgets every embedding that this session has kept.
+pub fn clear_cache() {
+    session::with(Cache::clear);
 }

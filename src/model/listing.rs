@@ -1,7 +1,7 @@
-//! What the view `leann.models` shows: the models in `leann.model_dir`, the broken ones with what is wrong with them.
+//! Lists the models in `leann.model_dir` for the view `leann.models`, the broken ones with their error.
 //!
-//! Only what has been loaded and has embedded a text counts as usable: a tokenizer, a graph or a step behind it may each
-//! be such that only the first run shows it. One model is held at a time, and each can be interrupted.
+//! A model counts as usable only if it has been loaded and has embedded a text: faults of a tokenizer, a
+//! graph or a later step may show only then. One model is held at a time, and each can be interrupted.
 
 use std::path::Path;
 
@@ -9,40 +9,41 @@ use leann_embed::{EmbedError, Job, LoadOptions, Model, ModelSpec, Pooling};
 use leann_value::Role;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 
-use super::interrupts::interruptible;
+use super::cancel::interruptible;
 use super::loaded;
 use crate::error::{Error, Result};
 use crate::guc;
 
-// Vectors and models' names have one limit each, in crates/value. What an index keeps of them holds as much.
+// crates/value limits the dimensions of vectors; sketches must support as many.
 const _: () = assert!(leann_value::MAX_DIM <= leann_sketch::MAX_DIM);
 
-/// A model as its folder describes it. Where `error` is set, it cannot be used, and the rest may be missing.
-pub struct Listed {
+/// A model as its folder describes it. Where `error` is set, the model cannot be used, and other fields may
+/// be missing.
+pub struct ModelListing {
     pub name: String,
     pub dimensions: Option<usize>,
     pub max_tokens: Option<usize>,
     pub pooling: Option<&'static str>,
-    pub normalised: Option<bool>,
+    pub normalized: Option<bool>,
     pub query_prompt: Option<String>,
     pub passage_prompt: Option<String>,
     pub fingerprint: Option<[u8; 32]>,
     pub error: Option<String>,
 }
 
-/// All models in `leann.model_dir`, by name.
-pub fn list() -> Result<Vec<Listed>> {
+/// Returns all models in `leann.model_dir`, by name.
+pub fn list() -> Result<Vec<ModelListing>> {
     let model_dir = guc::model_dir();
     let names = ModelSpec::list(&model_dir).map_err(|_| {
         Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_FILE, "the folder of models cannot be read")
             .hint("Set leann.model_dir to the folder that holds the folders of models.")
     })?;
-    Ok(names.into_iter().map(|name| look_at(&model_dir, name)).collect())
+    Ok(names.into_iter().map(|name| inspect(&model_dir, name)).collect())
 }
 
-/// Loads a model and runs it once, unless that has been done on this server and nothing has changed since.
-fn look_at(model_dir: &Path, name: String) -> Listed {
-    if let Err(reason) = super::check_name(&name) {
+/// Loads a model and runs it once, unless this server has done so and the model has not changed since.
+fn inspect(model_dir: &Path, name: String) -> ModelListing {
+    if let Err(reason) = leann_value::check_name(&name) {
         return broken(name, format!("the name of a model {reason}"));
     }
     let options = loaded::options(guc::execution_provider());
@@ -53,11 +54,11 @@ fn look_at(model_dir: &Path, name: String) -> Listed {
         Ok(spec) => spec,
         Err(error) => return broken(name, Error::from(error).summary()),
     };
-    let tried = interruptible(1, loaded::is_stopped, |job| try_out(&spec, &options, job));
+    let tried = interruptible(1, loaded::is_stopped, |job| test_model(&spec, &options, job));
     let fingerprint = interruptible(1, loaded::is_stopped, |job| {
         spec.fingerprint_stoppable(&options.store, job.should_stop)
     });
-    Listed {
+    ModelListing {
         name,
         dimensions: tried.as_ref().ok().copied().or(spec.dim()),
         max_tokens: Some(spec.max_tokens()),
@@ -66,7 +67,7 @@ fn look_at(model_dir: &Path, name: String) -> Listed {
             Pooling::Cls => "cls",
             Pooling::LastToken => "last token",
         }),
-        normalised: Some(spec.normalises()),
+        normalized: Some(spec.normalizes()),
         query_prompt: Some(spec.prompt(Role::Query).to_owned()),
         passage_prompt: Some(spec.prompt(Role::Passage).to_owned()),
         fingerprint: fingerprint.ok(),
@@ -74,28 +75,29 @@ fn look_at(model_dir: &Path, name: String) -> Listed {
     }
 }
 
-/// The dimensions of a model that can be used.
-fn try_out(spec: &ModelSpec, options: &LoadOptions, job: &Job) -> Result<usize, EmbedError> {
+/// Returns the dimensions of a model if it can be used.
+fn test_model(spec: &ModelSpec, options: &LoadOptions, job: &Job) -> Result<usize, EmbedError> {
     let library = loaded::library()?;
-    if let Some(dim) = Model::dim_if_it_ran(library, spec, options, job.should_stop)? {
+    if let Some(dim) = Model::remembered_dim(library, spec, options, job.should_stop)? {
         return Ok(dim);
     }
     let model = Model::load_stoppable(library, spec, options, job)?;
     let dim = model.dim();
-    // The copy of the default model will be needed; those of all the others may be many.
+    // The default model's copy will be needed. Copies of all other models would take much space.
     if spec.name() != guc::default_model() {
         model.discard();
     }
     Ok(dim)
 }
 
-fn broken(name: String, error: String) -> Listed {
-    Listed {
+/// Returns the listing of a model that cannot be read.
+fn broken(name: String, error: String) -> ModelListing {
+    ModelListing {
         name,
         dimensions: None,
         max_tokens: None,
         pooling: None,
-        normalised: None,
+        normalized: None,
         query_prompt: None,
         passage_prompt: None,
         fingerprint: None,

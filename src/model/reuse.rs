@@ -1,14 +1,14 @@
 //! Where embeddings are looked up and kept, which depends on whose texts they are.
 
-/// What `Loaded::embed` does beside running the model.
+/// How `Loaded::embed` uses the caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
-    /// They are looked up and kept in the session's cache and in the server's.
+    /// Embeddings are looked up and kept in the session's cache and in the server's.
     Everywhere,
-    /// They are looked up in both, and kept in the session's only: rows that are loaded into a table must not wash out
-    /// what others search for.
+    /// Embeddings are looked up in both caches, and kept in the session's only: rows that are loaded into a
+    /// table must not evict what other sessions search for.
     InSession,
-    /// They are neither looked up nor kept, nor is one text's embedding used for another that equals it: that would show,
-    /// in time and in counts, what rows say which the user may not see.
+    /// Embeddings are neither looked up nor kept, and equal texts are embedded separately. Otherwise times
+    /// and counts would show the contents of rows that the user may not see.
     Nowhere,
 }

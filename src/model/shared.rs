@@ -1,18 +1,18 @@
-//! The server-wide cache of embeddings: what one session has embedded, the next one finds. There only when the library is
-//! preloaded.
+//! The server-wide cache of embeddings: a session finds what another one has embedded. It exists only if the
+//! library is preloaded.
 //!
-//! A key holds the database beside who asks, model and text. So nobody can learn, from how fast an answer comes, whether
-//! another user has embedded a text.
+//! In addition to the asking roles, the model and the text, a key holds the database. So no user can learn,
+//! from how fast an answer comes, whether another user has embedded a text.
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pgrx::pg_sys;
 
 use super::cache;
-use super::ring::{self, Found, Ring};
+use super::ring_cache::{CachedEmbedding, RingCache, RingKey};
 use crate::guc;
 use crate::pg::shmem;
+use crate::session::{self, State};
 
 /// What the cache has done since the server started.
 pub struct Statistics {
@@ -22,81 +22,85 @@ pub struct Statistics {
     pub hits: u64,
 }
 
-/// Asks the server for the cache's memory, as large as the setting says. To be called while preloading.
-pub fn ask_for_memory() {
+/// Requests the cache's memory from the server, of the size that the setting gives. Call it while preloading.
+pub fn request_memory() {
     let bytes = guc::shared_cache_bytes();
     if bytes > 0 {
-        shmem::ask_for(bytes / size_of::<u64>());
+        shmem::request(bytes / size_of::<u64>());
     }
 }
 
-thread_local! {
-    static PASSED_OVER: Cell<bool> = const { Cell::new(false) };
-}
+/// Whether a [`BypassSharedCache`] lives.
+#[derive(Clone, Copy, Default)]
+struct Bypassed(bool);
 
-/// While this lives, this session finds nothing in the cache: for measuring what searches cost without it.
-pub struct PassedOver;
+impl State for Bypassed {}
 
-impl PassedOver {
-    pub fn now() -> PassedOver {
-        PASSED_OVER.set(true);
-        PassedOver
+/// While this lives, this session finds nothing in the cache. For measuring what searches cost without it.
+pub struct BypassSharedCache(());
+
+impl BypassSharedCache {
+    pub fn new() -> BypassSharedCache {
+        session::with(|bypassed: &mut Bypassed| bypassed.0 = true);
+        BypassSharedCache(())
     }
 }
 
-impl Drop for PassedOver {
+impl Drop for BypassSharedCache {
     fn drop(&mut self) {
-        PASSED_OVER.set(false);
+        session::with(|bypassed: &mut Bypassed| bypassed.0 = false);
     }
 }
 
-/// An embedding that any session of this database and role has kept.
+/// Returns an embedding that a session of this database and of these roles has kept.
 pub fn get(key: &cache::Key) -> Option<Vec<f32>> {
-    if PASSED_OVER.get() {
+    if session::get::<Bypassed>().0 {
         return None;
     }
     let [lookups, hits] = shmem::counters()?;
-    let own = own_key(key);
-    let found = shmem::read(|memory| Ring::over(memory).and_then(|ring| ring.get(own)))?;
+    let ring_key = key_in_database(key);
+    let found = shmem::read(|memory| RingCache::over(memory).and_then(|ring| ring.get(ring_key)))?;
     lookups.fetch_add(1, Relaxed);
     hits.fetch_add(u64::from(found.is_some()), Relaxed);
-    let Found { embedding, aging } = found?;
+    let CachedEmbedding { embedding, aging } = found?;
     if aging {
         put(key, &embedding);
     }
     Some(embedding)
 }
 
-/// Keeps an embedding for all sessions of this database and role.
+/// Keeps an embedding for all sessions of this database and of these roles.
 pub fn put(key: &cache::Key, embedding: &[f32]) {
     if shmem::counters().is_none() {
         return;
     }
-    let key = own_key(key);
+    let key = key_in_database(key);
     shmem::change(|memory| {
-        if let Some(mut ring) = Ring::over(memory) {
+        if let Some(mut ring) = RingCache::over(memory) {
             ring.put(key, embedding);
         }
     });
 }
 
-/// Forgets all embeddings, of every role and database. They may have been made by a model whose files were not sound.
+/// Forgets all embeddings, of every role and database. They may come from a model whose files were damaged.
 pub fn clear() {
     shmem::change(|memory| {
-        if let Some(mut ring) = Ring::over(memory) {
+        if let Some(mut ring) = RingCache::over(memory) {
             ring.clear();
         }
     });
 }
 
-/// None if there is no such cache.
+/// Returns what the cache has done, or None if there is no such cache.
 pub fn statistics() -> Option<Statistics> {
     let [lookups, hits] = shmem::counters()?;
-    let (limit_bytes, bytes) = shmem::read(|memory| Ring::over(memory).map_or((0, 0), |ring| ring.fill()))?;
+    let (limit_bytes, bytes) =
+        shmem::read(|memory| RingCache::over(memory).map_or((0, 0), |ring| ring.fill()))?;
     Some(Statistics { limit_bytes, bytes, lookups: lookups.load(Relaxed), hits: hits.load(Relaxed) })
 }
 
-fn own_key(key: &cache::Key) -> ring::Key {
+/// Returns the key of an embedding in this database.
+fn key_in_database(key: &cache::Key) -> RingKey {
     // SAFETY: a plain read of this backend's database.
     let database = unsafe { pg_sys::MyDatabaseId };
     let mut hasher = blake3::Hasher::new();

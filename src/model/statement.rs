@@ -1,69 +1,74 @@
-//! How many texts each statement has sent through a model. A statement is one message of the client: what functions, loops and
-//! cursors run inside it counts with it.
-
-use std::cell::Cell;
+//! Counts the texts that each statement has sent through a model. A statement is one message of the client:
+//! what functions, loops and cursors run inside it counts with it.
 
 use pgrx::pg_sys;
 
-/// What one statement has done, known by when it began.
-#[derive(Clone, Copy)]
+use crate::session::{self, State};
+
+/// What one statement has done. Its begin identifies it.
+#[derive(Clone, Copy, Default)]
 struct Tally {
     began: pg_sys::TimestampTz,
-    /// Texts sent through a model, for whatever reason.
+    /// Texts sent through a model, for any reason.
     embedded: u64,
     /// Those of them that the guard counts.
     guarded: u64,
 }
 
-const NONE: Tally = Tally { began: 0, embedded: 0, guarded: 0 };
-
-thread_local! {
+#[derive(Clone, Copy, Default)]
+struct Tallies {
     /// The latest statement that embedded anything.
-    static LATEST: Cell<Tally> = const { Cell::new(NONE) };
-    /// The one that `keep` was called in last.
-    static KEPT: Cell<Tally> = const { Cell::new(NONE) };
+    latest: Tally,
+    /// The latest statement that called `keep`.
+    kept: Tally,
 }
 
-/// When the current statement began, which tells it from all others of the session.
+impl State for Tallies {}
+
+/// Returns when the current statement began, which tells it from all others of the session.
 pub fn began() -> pg_sys::TimestampTz {
     // SAFETY: reads a variable of this process.
     unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
 }
 
+/// Returns the tally of the current statement.
 fn current() -> Tally {
     let began = began();
-    let latest = LATEST.get();
-    if latest.began == began { latest } else { Tally { began, ..NONE } }
+    let Tallies { latest, .. } = session::get();
+    if latest.began == began { latest } else { Tally { began, ..Tally::default() } }
 }
 
 fn set(tally: Tally) {
-    LATEST.set(tally);
-    if KEPT.get().began == tally.began {
-        KEPT.set(tally);
-    }
+    session::with(|tallies: &mut Tallies| {
+        tallies.latest = tally;
+        if tallies.kept.began == tally.began {
+            tallies.kept = tally;
+        }
+    });
 }
 
-/// The current statement has sent so many texts through a model.
-pub fn embedded(texts: usize) {
+/// Adds to the texts that the current statement has sent through a model.
+pub fn add_embedded(texts: usize) {
     let mut tally = current();
     tally.embedded += texts as u64;
     set(tally);
 }
 
-/// Adds to what the guard counts of the current statement; the sum.
-pub fn guarded(texts: u64) -> u64 {
+/// Adds to what the guard counts of the current statement, and returns the sum.
+pub fn add_guarded(texts: u64) -> u64 {
     let mut tally = current();
     tally.guarded += texts;
     set(tally);
     tally.guarded
 }
 
-/// Keeps the count of the current statement, to its end and beyond, until this is called in another one.
+/// Keeps the count of the current statement, to its end and beyond, until another statement calls this.
 pub fn keep() {
-    KEPT.set(current());
+    let current = current();
+    session::with(|tallies: &mut Tallies| tallies.kept = current);
 }
 
-/// Texts that the kept statement sent through a model.
+/// Returns the number of texts that the kept statement sent through a model.
 pub fn kept() -> u64 {
-    KEPT.get().embedded
+    session::get::<Tallies>().kept.embedded
 }

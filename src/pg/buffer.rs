@@ -1,10 +1,11 @@
-//! Pages in shared buffers: pinned and locked while the guard lives, the body lent as a byte slice.
+//! Pages in shared buffers. A guard keeps its page pinned and locked, and lends the page's body as a byte
+//! slice.
 
 use super::relation::Rel;
 use crate::error::Error;
+use crate::session::{self, State};
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
-use std::cell::RefCell;
 
 /// Bytes of a page before its body: the server's page header.
 pub const HEADER_BYTES: usize = 24;
@@ -18,24 +19,24 @@ pub enum Access {
     Exclusive,
 }
 
-/// Which buffers a pass over a whole index may use, so that it does not push everything else out of the shared ones.
+/// The buffers that a pass over a whole index may use, so that it does not evict all other pages.
 pub struct Strategy {
     raw: pg_sys::BufferAccessStrategy,
     own: bool,
 }
 
 impl Strategy {
-    /// Any buffer: for reads of single pages.
+    /// Any buffer. For reads of single pages.
     pub const NONE: Strategy = Strategy { raw: std::ptr::null_mut(), own: false };
 
-    /// The ring of buffers for reading much once.
+    /// Returns a strategy that reads many pages through a small ring of buffers.
     pub fn bulk_read() -> Strategy {
         // SAFETY: allocates in the current context; freed on drop, or with the context after an error.
         let raw = unsafe { pg_sys::GetAccessStrategy(pg_sys::BufferAccessStrategyType::BAS_BULKREAD) };
         Strategy { raw, own: true }
     }
 
-    /// That of somebody else.
+    /// Wraps a strategy that the caller owns.
     ///
     /// # Safety
     /// `raw` is null or lives as long as the result.
@@ -47,21 +48,23 @@ impl Strategy {
 impl Drop for Strategy {
     fn drop(&mut self) {
         if self.own && !std::thread::panicking() {
-            // SAFETY: made in `bulk_read`, freed once.
+            // SAFETY: `bulk_read` made it, and it is freed once.
             unsafe { pg_sys::FreeAccessStrategy(self.raw) };
         }
     }
 }
 
-thread_local! {
-    /// The pages that this backend holds locked: at most four. The server's buffer locks know neither owner nor deadlock, so
-    /// whoever locks a page a second time waits for itself, for good and out of reach of any signal.
-    static HELD: RefCell<Vec<(pg_sys::Oid, u32)>> = const { RefCell::new(Vec::new()) };
-}
+/// The pages that this backend holds locked: at most four. The server's buffer locks detect neither owner nor
+/// deadlock, so a backend that locks a page twice waits for itself forever, and no signal ends the wait.
+#[derive(Default)]
+struct LockedPages(Vec<(pg_sys::Oid, u32)>);
 
-/// Raises an error if this backend holds the page already: only a page that names the wrong block leads there.
+impl State for LockedPages {}
+
+/// Raises an error if this backend already holds the page, which happens only if a page names the
+/// wrong block.
 fn must_not_be_held(rel: Rel, block: u32) {
-    if HELD.with_borrow(|held| held.contains(&(rel.oid(), block))) {
+    if session::with(|LockedPages(held)| held.contains(&(rel.oid(), block))) {
         let name = rel.name();
         Error::new(
             PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED,
@@ -83,33 +86,24 @@ pub struct PageGuard {
 }
 
 impl PageGuard {
-    /// A page whose buffer was just locked.
+    /// Returns a guard for a page whose buffer was just locked.
     fn locked(rel: Rel, buffer: pg_sys::Buffer, block: u32, access: Access) -> PageGuard {
-        HELD.with_borrow_mut(|held| held.push((rel.oid(), block)));
+        session::with(|LockedPages(held)| held.push((rel.oid(), block)));
         PageGuard { buffer, rel: rel.oid(), block, access }
     }
 
-    /// Reads and locks a block of the main fork. `block` must be below the relation's length; one beyond it is an
-    /// error of the server, reported as corruption by it. Callers check block numbers that come from pages first.
-    /// A page that this backend holds already is an error.
+    /// Reads and locks a block of the main fork. `block` must be below the relation's length; for one beyond
+    /// it the server raises an error that reports corruption. Callers check block numbers that come from
+    /// pages first. Raises an error for a page that this backend already holds.
     pub fn read(rel: Rel, block: u32, access: Access) -> PageGuard {
         PageGuard::read_by(&Strategy::NONE, rel, block, access)
     }
 
-    /// The same, in one of the buffers that the strategy allows.
+    /// Reads and locks a block as [`PageGuard::read`] does, into one of the buffers that the strategy allows.
     pub fn read_by(strategy: &Strategy, rel: Rel, block: u32, access: Access) -> PageGuard {
         assert!(block != pg_sys::InvalidBlockNumber, "the invalid block number would extend the relation");
         must_not_be_held(rel, block);
-        // SAFETY: the relation is open, and the strategy null or live; RBM_NORMAL is a plain read.
-        let buffer = unsafe {
-            pg_sys::ReadBufferExtended(
-                rel.raw(),
-                pg_sys::ForkNumber::MAIN_FORKNUM,
-                block,
-                pg_sys::ReadBufferMode::RBM_NORMAL,
-                strategy.raw,
-            )
-        };
+        let buffer = pin(rel, block, strategy);
         let mode = match access {
             Access::Share => pg_sys::BUFFER_LOCK_SHARE,
             Access::Exclusive => pg_sys::BUFFER_LOCK_EXCLUSIVE,
@@ -119,33 +113,25 @@ impl PageGuard {
         PageGuard::locked(rel, buffer, block, access)
     }
 
-    /// Reads a block and locks it exclusively if nobody else holds it. For pages that the free space map names, which
-    /// it may do wrongly: waiting there could deadlock.
+    /// Reads a block and locks it exclusively unless another backend holds it. For pages that the free space
+    /// map names: the map may name a page in use, and waiting for that could deadlock.
     pub fn try_exclusive(rel: Rel, block: u32) -> Option<PageGuard> {
         assert!(block != pg_sys::InvalidBlockNumber);
-        // SAFETY: as in `read`.
-        unsafe {
-            let buffer = pg_sys::ReadBufferExtended(
-                rel.raw(),
-                pg_sys::ForkNumber::MAIN_FORKNUM,
-                block,
-                pg_sys::ReadBufferMode::RBM_NORMAL,
-                std::ptr::null_mut(),
-            );
-            if pg_sys::ConditionalLockBuffer(buffer) {
-                Some(PageGuard::locked(rel, buffer, block, Access::Exclusive))
-            } else {
-                pg_sys::ReleaseBuffer(buffer);
-                None
-            }
+        let buffer = pin(rel, block, &Strategy::NONE);
+        // SAFETY: the buffer is pinned by the read above.
+        if unsafe { pg_sys::ConditionalLockBuffer(buffer) } {
+            return Some(PageGuard::locked(rel, buffer, block, Access::Exclusive));
         }
+        // SAFETY: as above; the pin is released once.
+        unsafe { pg_sys::ReleaseBuffer(buffer) };
+        None
     }
 
     /// Adds a zeroed block at the end of a fork, locked exclusively.
     pub fn extend(rel: Rel, fork: pg_sys::ForkNumber::Type) -> PageGuard {
-        // SAFETY: the relation is open and locked for writing by the caller's statement; the extension lock keeps two
-        // backends from adding the same block.
-        unsafe {
+        // SAFETY: the relation is open and locked for writing by the caller's statement; the extension lock
+        // keeps two backends from adding the same block.
+        let buffer = unsafe {
             pg_sys::LockRelationForExtension(rel.raw(), pg_sys::ExclusiveLock as i32);
             let buffer = pg_sys::ReadBufferExtended(
                 rel.raw(),
@@ -156,9 +142,11 @@ impl PageGuard {
             );
             pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
             pg_sys::UnlockRelationForExtension(rel.raw(), pg_sys::ExclusiveLock as i32);
-            let block = pg_sys::BufferGetBlockNumber(buffer);
-            PageGuard::locked(rel, buffer, block, Access::Exclusive)
-        }
+            buffer
+        };
+        // SAFETY: the buffer is pinned.
+        let block = unsafe { pg_sys::BufferGetBlockNumber(buffer) };
+        PageGuard::locked(rel, buffer, block, Access::Exclusive)
     }
 
     pub fn block(&self) -> u32 {
@@ -170,22 +158,23 @@ impl PageGuard {
         self.buffer
     }
 
-    /// The page's body.
+    /// Returns the page's body.
     pub fn body(&self) -> &[u8] {
-        // SAFETY: the buffer is pinned and locked, so its BLCKSZ bytes stay put and nobody writes to them while the
-        // returned borrow of the guard lives.
+        // SAFETY: the buffer is pinned and locked, so its BLCKSZ bytes stay in place, and no backend writes
+        // to them while the returned borrow of the guard lives.
         unsafe {
             let page = pg_sys::BufferGetPage(self.buffer) as *const u8;
             std::slice::from_raw_parts(page.add(HEADER_BYTES), BODY_BYTES)
         }
     }
 
-    /// Raises "snapshot too old" if the snapshot is, and the page has changed since it was taken: what the page no longer
-    /// holds may be what the snapshot would see. (The setting `old_snapshot_threshold` went with Postgres 17.)
+    /// Raises "snapshot too old" if the snapshot is too old and the page has changed since it was taken: the
+    /// snapshot might see a row that the page no longer holds. (The setting `old_snapshot_threshold` was
+    /// removed in Postgres 17.)
     pub fn must_serve(&self, rel: Rel, snapshot: pg_sys::Snapshot) {
         #[cfg(any(feature = "pg15", feature = "pg16"))]
-        // SAFETY: the buffer is pinned and locked; the snapshot is null or live. The setting is read first because every page
-        // of every scan comes here.
+        // SAFETY: the buffer is pinned and locked; the snapshot is null or live. The setting is checked first
+        // because every page of every scan passes through here.
         unsafe {
             if pg_sys::old_snapshot_threshold >= 0 {
                 pg_sys::TestForOldSnapshot(snapshot, rel.raw(), pg_sys::BufferGetPage(self.buffer));
@@ -195,7 +184,8 @@ impl PageGuard {
         let _ = (rel, snapshot);
     }
 
-    /// Writes a whole body without WAL and marks the buffer dirty: for builds, which log all their pages at the end.
+    /// Writes a whole body without WAL and marks the buffer dirty. For builds, which log all their pages at
+    /// the end.
     pub fn write_unlogged(&mut self, body: &[u8]) {
         assert!(self.access == Access::Exclusive && body.len() == BODY_BYTES);
         // SAFETY: the buffer is pinned and exclusively locked by this guard.
@@ -207,11 +197,12 @@ impl PageGuard {
         }
     }
 
-    /// WAL-logs the whole page: for pages written with `write_unlogged` into an init fork, which is logged always.
+    /// WAL-logs the whole page. For pages of an init fork that were written with `write_unlogged`: an init
+    /// fork is always logged.
     pub fn log_whole(&self) {
         assert!(self.access == Access::Exclusive);
-        // SAFETY: the buffer is pinned and exclusively locked. The counter is the server's START_CRIT_SECTION and
-        // END_CRIT_SECTION: within, an error becomes a PANIC, so nothing unwinds from between them.
+        // SAFETY: the buffer is pinned and exclusively locked. The counter is the server's START_CRIT_SECTION
+        // and END_CRIT_SECTION: between them an error becomes a PANIC, so nothing unwinds.
         unsafe {
             pg_sys::CritSectionCount += 1;
             pg_sys::log_newpage_buffer(self.buffer, false);
@@ -220,27 +211,42 @@ impl PageGuard {
     }
 }
 
+/// Reads a block of the main fork into a buffer, which stays pinned.
+fn pin(rel: Rel, block: u32, strategy: &Strategy) -> pg_sys::Buffer {
+    // SAFETY: the relation is open, and the strategy null or live; RBM_NORMAL is a plain read.
+    unsafe {
+        pg_sys::ReadBufferExtended(
+            rel.raw(),
+            pg_sys::ForkNumber::MAIN_FORKNUM,
+            block,
+            pg_sys::ReadBufferMode::RBM_NORMAL,
+            strategy.raw,
+        )
+    }
+}
+
 impl Drop for PageGuard {
     fn drop(&mut self) {
-        HELD.with_borrow_mut(|held| {
+        session::with(|LockedPages(held)| {
             if let Some(at) = held.iter().rposition(|page| *page == (self.rel, self.block)) {
                 held.swap_remove(at);
             }
         });
         if !std::thread::panicking() {
-            // SAFETY: pinned and locked by this guard, released once. (While unwinding, see `pg`'s module text.)
+            // SAFETY: this guard pinned and locked it, and it is released once. (While unwinding, see the
+            // module text of `pg`.)
             unsafe { pg_sys::UnlockReleaseBuffer(self.buffer) };
         }
     }
 }
 
-/// Makes an empty page whose body fills it, with no hole: generic WAL looks at the bytes below `pd_lower` and above
-/// `pd_upper` only.
+/// Initializes an empty page whose body fills it, without a hole: generic WAL compares only the bytes below
+/// `pd_lower` and above `pd_upper`.
 ///
 /// # Safety
 /// `page` points to BLCKSZ writable bytes.
 pub(super) unsafe fn init_page(page: pg_sys::Page) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: the caller promises it.
     unsafe {
         pg_sys::PageInit(page, pg_sys::BLCKSZ as usize, 0);
         let header = page as *mut pg_sys::PageHeaderData;

@@ -1,7 +1,8 @@
-//! What was being done when an error struck, be it raised by us, the server, or a function of the user's.
+//! Adds to an error what was being done when it was raised, be it by this library, the server, or a user's
+//! function.
 //!
-//! The server has a list of callbacks for that, but what they add is lost where an error passes through Rust. So an error is caught on its
-//! way, and goes on with another sentence in its DETAIL.
+//! The server has a list of callbacks for that, but their output is lost where an error passes through Rust.
+//! So these functions catch the error and raise it again with another sentence in its DETAIL.
 
 use crate::error::Error;
 use pgrx::PgSqlErrorCode;
@@ -9,7 +10,8 @@ use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Runs `work`. An ERROR that it raises says also what `say` gives, unless it is an interrupt's.
+/// Runs `work`, and adds what `say` returns to the DETAIL of an ERROR that it raises. Interrupts pass
+/// unchanged.
 pub fn explained<R>(say: &dyn Fn() -> String, work: impl FnOnce() -> R) -> R {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
@@ -20,7 +22,7 @@ pub fn explained<R>(say: &dyn Fn() -> String, work: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Runs `work`. An ERROR that it raises is replaced by another of the same code.
+/// Runs `work`, and replaces an ERROR that it raises by the one that `other` makes from its SQLSTATE.
 pub fn replaced<R>(other: impl FnOnce(PgSqlErrorCode) -> Error, work: impl FnOnce() -> R) -> R {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
@@ -31,7 +33,7 @@ pub fn replaced<R>(other: impl FnOnce(PgSqlErrorCode) -> Error, work: impl FnOnc
     }
 }
 
-/// The report of an error that unwinds.
+/// Returns the report of an error that unwinds.
 fn report_of(panic: &(dyn Any + Send)) -> Option<&ErrorReportWithLevel> {
     match panic.downcast_ref() {
         Some(CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) => Some(report),

@@ -1,15 +1,15 @@
-//! The extension's own objects, found by what they belong to. A name alone proves nothing: anybody may give it to an
-//! object of theirs.
+//! Finds the extension's own objects by their membership. A name alone proves nothing: any user may give it
+//! to an object of their own.
 
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use std::ffi::CStr;
 
-/// The type of that name that belongs to the extension, in whatever schema it is.
+/// Returns the type called `name` that belongs to the extension, in whatever schema it is.
 pub fn type_named(name: &CStr) -> Result<pg_sys::Oid> {
-    // SAFETY: catalog lookups by a C string. The list is given back; its tuples are live until then.
-    unsafe {
+    // SAFETY: catalog lookups by a C string. The list is released once, and its tuples are live until then.
+    let found = unsafe {
         let extension = pg_sys::get_extension_oid(c"leann".as_ptr(), false);
         let cache = pg_sys::SysCacheIdentifier::TYPENAMENSP as i32;
         let none = pg_sys::Datum::from(0usize);
@@ -21,13 +21,14 @@ pub fn type_named(name: &CStr) -> Result<pg_sys::Oid> {
             (pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, oid) == extension).then_some(oid)
         });
         pg_sys::ReleaseCatCacheList(list);
-        found.ok_or_else(|| {
-            let name = name.to_string_lossy();
-            Error::new(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-                format!("the extension leann has no type \"{name}\""),
-            )
-            .hint("Make the extension anew: DROP EXTENSION leann, then CREATE EXTENSION leann.")
-        })
-    }
+        found
+    };
+    found.ok_or_else(|| {
+        let name = name.to_string_lossy();
+        Error::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("the extension leann has no type \"{name}\""),
+        )
+        .hint("Recreate the extension: DROP EXTENSION leann, then CREATE EXTENSION leann.")
+    })
 }

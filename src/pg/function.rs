@@ -1,9 +1,11 @@
-//! Whether a function of the catalogs is one of this library's own: decided by the code that it runs, never by its name.
+//! Decides whether a function of the catalogs is one of this library's own, by the code that it runs and
+//! never by its name.
 //!
-//! Anybody may call a function of his own `embedding_of` and create it in any schema. Only a superuser can create one
-//! that runs code of this library; and for him CREATE EXTENSION may have put ours into any schema.
+//! Any user may create a function called `embedding_of` in any schema. Only a superuser can create one that
+//! runs code of this library, and CREATE EXTENSION may have put this library's functions into any schema.
 
-use super::encoding;
+use super::catalog;
+use crate::encoding;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -13,7 +15,7 @@ unsafe extern "C-unwind" {
     fn leann_handler_wrapper(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 }
 
-/// The functions that others are recognized by.
+/// The functions that mark an object as one of this extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
     /// `embedding_of(text, model)`.
@@ -34,36 +36,26 @@ impl Own {
 /// The server's `ClanguageId`.
 const LANGUAGE_C: u32 = 13;
 
-/// Whether the function `oid` runs the code of `own`. False where there is no such function.
+/// Returns whether the function `oid` runs the code of `own`. Returns false if there is no such function.
 pub fn is(oid: pg_sys::Oid, own: Own) -> bool {
     if language(oid) != Some(LANGUAGE_C) {
         return false;
     }
     let mut info = pg_sys::FmgrInfo::default();
-    // SAFETY: fills in `info` for a function that exists. One of language C is looked up in the server's own table of
-    // those that it has called, or its library is loaded.
+    // SAFETY: fills in `info` for a function that exists. The server looks up one of language C in its table
+    // of functions already called, or loads the function's library.
     unsafe { pg_sys::fmgr_info(oid, &mut info) };
     info.fn_addr.is_some_and(|code| std::ptr::fn_addr_eq(code, own.code()))
 }
 
-/// The name of a function with its schema and the types of its arguments, where they are needed to tell it from others.
+/// Returns the name of a function with its schema and with the types of its arguments.
 pub fn name(oid: pg_sys::Oid) -> String {
     // SAFETY: takes any oid; the result is a palloc'd C string.
     let name = unsafe { CStr::from_ptr(pg_sys::format_procedure_qualified(oid)) };
     encoding::utf8_lossy(name.to_bytes()).into_owned()
 }
 
+/// Returns the language that a function is written in.
 fn language(function: pg_sys::Oid) -> Option<u32> {
-    // SAFETY: the look-up takes any oid; a tuple found is a row of pg_proc, held until it is released.
-    unsafe {
-        let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(function));
-        if tuple.is_null() {
-            return None;
-        }
-        let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
-        let language = (*row).prolang.to_u32();
-        pg_sys::ReleaseSysCache(tuple);
-        Some(language)
-    }
+    catalog::function(function).map(|row| row.prolang.to_u32())
 }

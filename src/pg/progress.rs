@@ -1,4 +1,4 @@
-//! What `pg_stat_progress_create_index` shows of a build.
+//! Reports the progress of a build, as `pg_stat_progress_create_index` shows it.
 
 use pgrx::pg_sys;
 
@@ -13,7 +13,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The name shown in the view, by number.
+    /// Returns the name that the view shows for a phase's number.
     pub fn name(number: i64) -> Option<&'static std::ffi::CStr> {
         Some(match number {
             1 => c"initializing", // the server's PROGRESS_CREATEIDX_SUBPHASE_INITIALIZE

@@ -1,141 +1,131 @@
-//! One piece of shared memory with one lock, asked for while the library is preloaded.
+//! One piece of shared memory with one lock, requested while the library is preloaded.
 
+use crate::session::{self, State};
 use pgrx::pg_sys;
-use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::atomic::AtomicU64;
 
-/// Words at the beginning that are counters, changed without the lock.
-const COUNTERS: usize = 2;
-/// Name of the piece and of its lock's tranche.
+/// Words at the beginning of the memory that are counters, changed without the lock.
+const COUNTER_WORDS: usize = 2;
+/// Name of the memory and of its lock's tranche.
 const NAME: &CStr = c"leann cache";
 
-/// Set in the postmaster, inherited by every backend through fork.
-struct State {
-    wanted: Cell<usize>,
-    start: Cell<*mut u64>,
-    lock: Cell<*mut pg_sys::LWLock>,
-    previous_request: Cell<pg_sys::shmem_request_hook_type>,
-    previous_startup: Cell<pg_sys::shmem_startup_hook_type>,
+/// The shared memory. The postmaster sets this, and every backend inherits it through fork.
+#[derive(Clone, Copy)]
+struct SharedMemory {
+    words: usize,
+    start: *mut u64,
+    lock: *mut pg_sys::LWLock,
+    previous_request: pg_sys::shmem_request_hook_type,
+    previous_startup: pg_sys::shmem_startup_hook_type,
 }
 
-thread_local! {
-    static STATE: State = const {
-        State {
-            wanted: Cell::new(0),
-            start: Cell::new(std::ptr::null_mut()),
-            lock: Cell::new(std::ptr::null_mut()),
-            previous_request: Cell::new(None),
-            previous_startup: Cell::new(None),
-        }
-    };
+impl Default for SharedMemory {
+    fn default() -> SharedMemory {
+        let (start, lock) = (std::ptr::null_mut(), std::ptr::null_mut());
+        SharedMemory { words: 0, start, lock, previous_request: None, previous_startup: None }
+    }
 }
 
-/// Whether the library is being preloaded, the only time when shared memory can be asked for.
-pub fn preloading() -> bool {
-    // SAFETY: a plain read of this process's variable.
-    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
-}
+impl State for SharedMemory {}
 
-/// Asks for so many words, zero at first, and two counters. To be called while preloading.
-pub fn ask_for(words: usize) {
-    STATE.with(|state| {
-        state.wanted.set(COUNTERS + words);
-        // SAFETY: hooks are set while the postmaster has one thread; those before are called first.
-        unsafe {
-            state.previous_request.set(pg_sys::shmem_request_hook);
-            pg_sys::shmem_request_hook = Some(on_request);
-            state.previous_startup.set(pg_sys::shmem_startup_hook);
-            pg_sys::shmem_startup_hook = Some(on_startup);
-        }
-    });
+/// Requests two counters and `words` words, all zero at first. Call it while preloading.
+pub fn request(words: usize) {
+    // SAFETY: hooks are set while the postmaster has one thread; the previous ones are called first.
+    unsafe {
+        session::with(|memory: &mut SharedMemory| {
+            memory.words = COUNTER_WORDS + words;
+            memory.previous_request = pg_sys::shmem_request_hook;
+            memory.previous_startup = pg_sys::shmem_startup_hook;
+        });
+        pg_sys::shmem_request_hook = Some(on_request);
+        pg_sys::shmem_startup_hook = Some(on_startup);
+    }
 }
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn on_request() {
-    STATE.with(|state| {
-        // SAFETY: called by the server at the time for it.
-        unsafe {
-            if let Some(previous) = state.previous_request.get() {
-                pg_sys::ffi::pg_guard_ffi_boundary(|| previous());
-            }
-            pg_sys::RequestAddinShmemSpace(state.wanted.get() * size_of::<u64>());
-            pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
+    let memory: SharedMemory = session::get();
+    // SAFETY: the server calls the hook when memory may be requested.
+    unsafe {
+        if let Some(previous) = memory.previous_request {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous());
         }
-    });
+        pg_sys::RequestAddinShmemSpace(memory.words * size_of::<u64>());
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
+    }
 }
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn on_startup() {
-    STATE.with(|state| {
-        // SAFETY: called by the server at the time for it, in the postmaster, which is alone then: also after a crash,
-        // when it makes all shared memory anew. The piece is as large as asked for and aligned for any type.
-        unsafe {
-            if let Some(previous) = state.previous_startup.get() {
-                pg_sys::ffi::pg_guard_ffi_boundary(|| previous());
-            }
-            let mut found = false;
-            let bytes = state.wanted.get() * size_of::<u64>();
-            let start = pg_sys::ShmemInitStruct(NAME.as_ptr(), bytes, &mut found).cast::<u64>();
-            if !found {
-                start.write_bytes(0, state.wanted.get());
-            }
-            state.lock.set(&raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock);
-            state.start.set(start);
+    let memory: SharedMemory = session::get();
+    // SAFETY: the server calls the hook when shared memory is to be set up, in the postmaster, which is alone
+    // then. That is also so after a crash, when it sets up all shared memory again. The memory is as large as
+    // requested and aligned for any type.
+    unsafe {
+        if let Some(previous) = memory.previous_startup {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous());
         }
-    });
+        let mut found = false;
+        let start =
+            pg_sys::ShmemInitStruct(NAME.as_ptr(), memory.words * size_of::<u64>(), &mut found).cast::<u64>();
+        if !found {
+            start.write_bytes(0, memory.words);
+        }
+        let lock = &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock;
+        session::with(|memory: &mut SharedMemory| (memory.start, memory.lock) = (start, lock));
+    }
 }
 
-/// The memory behind the counters, with the lock held.
-struct Held {
+/// The words after the counters, with the lock held.
+struct LockedWords {
     lock: *mut pg_sys::LWLock,
     start: *mut u64,
     words: usize,
 }
 
-impl Held {
-    /// None if there is no shared memory.
-    fn take(mode: pg_sys::LWLockMode::Type) -> Option<Held> {
-        STATE.with(|state| {
-            let (start, lock) = (state.start.get(), state.lock.get());
-            if start.is_null() {
-                return None;
-            }
-            // SAFETY: lock and memory live as long as the server; the memory begins with the counters.
-            unsafe {
-                pg_sys::LWLockAcquire(lock, mode);
-                Some(Held { lock, start: start.add(COUNTERS), words: state.wanted.get() - COUNTERS })
-            }
-        })
+impl LockedWords {
+    /// Takes the lock. Returns None if there is no shared memory.
+    fn take(mode: pg_sys::LWLockMode::Type) -> Option<LockedWords> {
+        let SharedMemory { start, lock, words, .. } = session::get();
+        if start.is_null() {
+            return None;
+        }
+        // SAFETY: lock and memory live as long as the server; the memory begins with the counters.
+        unsafe {
+            pg_sys::LWLockAcquire(lock, mode);
+            Some(LockedWords { lock, start: start.add(COUNTER_WORDS), words: words - COUNTER_WORDS })
+        }
     }
 }
 
-impl Drop for Held {
+impl Drop for LockedWords {
     fn drop(&mut self) {
-        // SAFETY: taken in `take`, released once. After an ERROR the server would have released it already, but nothing
-        // that is done under it can raise one.
+        // SAFETY: `take` took it, and it is released once. After an ERROR the server would have released it
+        // already, but nothing that runs under the lock can raise one.
         unsafe { pg_sys::LWLockRelease(self.lock) };
     }
 }
 
-/// Reads the memory under the lock in share mode; None if there is none. `f` must not raise errors.
+/// Reads the words under the lock in share mode. Returns None if there is no shared memory. `f` must not
+/// raise errors.
 pub fn read<R>(f: impl FnOnce(&[u64]) -> R) -> Option<R> {
-    let held = Held::take(pg_sys::LWLockMode::LW_SHARED)?;
-    // SAFETY: nobody writes to it while the lock is held.
+    let held = LockedWords::take(pg_sys::LWLockMode::LW_SHARED)?;
+    // SAFETY: no backend writes to the words while the lock is held.
     Some(f(unsafe { std::slice::from_raw_parts(held.start, held.words) }))
 }
 
-/// Changes the memory under the lock in exclusive mode; None if there is none. `f` must not raise errors.
+/// Changes the words under the lock in exclusive mode. Returns None if there is no shared memory. `f` must
+/// not raise errors.
 pub fn change<R>(f: impl FnOnce(&mut [u64]) -> R) -> Option<R> {
-    let held = Held::take(pg_sys::LWLockMode::LW_EXCLUSIVE)?;
-    // SAFETY: nobody else reads or writes it while the lock is held.
+    let held = LockedWords::take(pg_sys::LWLockMode::LW_EXCLUSIVE)?;
+    // SAFETY: no other backend reads or writes the words while the lock is held.
     Some(f(unsafe { std::slice::from_raw_parts_mut(held.start, held.words) }))
 }
 
-/// The counters, which need no lock; None if there is no shared memory.
-pub fn counters() -> Option<&'static [AtomicU64; COUNTERS]> {
-    STATE.with(|state| {
-        // SAFETY: null, or the beginning of the piece, which lives as long as the server and is only ever used atomically.
-        unsafe { state.start.get().cast::<[AtomicU64; COUNTERS]>().as_ref() }
-    })
+/// Returns the counters, which need no lock, or None if there is no shared memory.
+pub fn counters() -> Option<&'static [AtomicU64; COUNTER_WORDS]> {
+    // SAFETY: null, or the beginning of the memory, which lives as long as the server; the counters are only
+    // accessed atomically.
+    unsafe { session::get::<SharedMemory>().start.cast::<[AtomicU64; COUNTER_WORDS]>().as_ref() }
 }

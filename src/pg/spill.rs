@@ -1,13 +1,17 @@
-//! The vectors of a build: f16 rows in memory up to a limit, beyond it in a temporary file of the server's (so that
-//! `temp_file_limit`, clean-up after errors and disk-full messages work), which is mapped read-only once complete.
+//! The vectors of a build: f16 rows in memory up to a limit, and beyond it in a temporary file of the server,
+//! so that `temp_file_limit`, clean-up after errors and messages about a full disk work. The file is mapped
+//! read-only once it is complete.
 
-use super::memory;
-use crate::error::Error;
+use super::allocator;
+use crate::error::{Error, raise_internal};
 use half::f16;
 use memmap2::Mmap;
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use std::ffi::CStr;
+
+/// Bytes collected before they are written to the file, and the most in one write.
+const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
 /// Rows of `dim` f16 values, appended once and then read.
 pub struct VectorStore {
@@ -25,7 +29,7 @@ pub enum Vectors {
 }
 
 impl VectorStore {
-    /// A store that keeps at most `limit_bytes` in memory.
+    /// Returns a store that keeps at most `limit_bytes` in memory.
     pub fn new(dim: usize, limit_bytes: usize) -> VectorStore {
         VectorStore { dim, rows: 0, limit_bytes, memory: Vec::new(), file: None }
     }
@@ -37,12 +41,12 @@ impl VectorStore {
     /// Appends one row.
     pub fn push(&mut self, row: &[f32]) {
         assert_eq!(row.len(), self.dim);
-        memory::reserve(&mut self.memory, row.len(), "the vectors of a build");
+        allocator::reserve(&mut self.memory, row.len(), "the vectors of a build");
         self.memory.extend(row.iter().map(|&value| f16::from_f32(value)));
         self.rows += 1;
         let buffered = self.memory.len() * size_of::<f16>();
-        // Once spilled, the memory is only a write buffer.
-        let limit = if self.file.is_some() { 1 << 20 } else { self.limit_bytes };
+        // Once rows have been spilled, the memory is only a write buffer.
+        let limit = if self.file.is_some() { WRITE_BUFFER_BYTES } else { self.limit_bytes };
         if buffered >= limit {
             self.spill();
         }
@@ -52,10 +56,10 @@ impl VectorStore {
         let file = self.file.get_or_insert_with(TemporaryFile::create);
         file.append(as_bytes(&self.memory));
         self.memory.clear();
-        self.memory.shrink_to(1 << 19);
+        self.memory.shrink_to(WRITE_BUFFER_BYTES / size_of::<f16>());
     }
 
-    /// All rows, readable.
+    /// Returns all rows for reading.
     pub fn finish(mut self) -> Vectors {
         if self.file.is_some() && !self.memory.is_empty() {
             self.spill();
@@ -68,7 +72,7 @@ impl VectorStore {
 }
 
 impl Vectors {
-    /// All values, row after row.
+    /// Returns all values, row after row.
     pub fn values(&self) -> &[f16] {
         match self {
             Vectors::Memory(values) => values,
@@ -83,12 +87,13 @@ fn as_bytes(values: &[f16]) -> &[u8] {
 }
 
 fn from_bytes(bytes: &[u8]) -> &[f16] {
-    // SAFETY: any two bytes are an f16; a map begins on a page boundary, so the alignment holds, and the length is
+    // SAFETY: any two bytes are an f16; a map begins at a page boundary, so it is aligned, and the length is
     // rounded down to whole values.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr() as *const f16, bytes.len() / size_of::<f16>()) }
 }
 
-/// A temporary file of the server, deleted when dropped or, after an error, at the end of the transaction.
+/// A temporary file of the server. It is deleted when dropped or, after an error, at the end of the
+/// transaction.
 pub struct TemporaryFile {
     file: pg_sys::File,
     length: u64,
@@ -105,8 +110,9 @@ impl TemporaryFile {
 
     fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let piece = bytes.len().min(1 << 20);
-            // SAFETY: the file is open and the piece is readable; the server raises `temp_file_limit` errors itself.
+            let piece = bytes.len().min(WRITE_BUFFER_BYTES);
+            // SAFETY: the file is open and the piece is readable; the server itself raises `temp_file_limit`
+            // errors.
             let written = unsafe {
                 pg_sys::FileWrite(
                     self.file,
@@ -130,21 +136,21 @@ impl TemporaryFile {
     }
 
     fn map(&self) -> Mmap {
-        // The server may close and reopen a file's descriptor at will, so the map is made from a descriptor of its own;
-        // a map outlives its descriptor.
+        // The server may close and reopen a file's descriptor at any time, so the map is made from a separate
+        // descriptor; a map outlives its descriptor.
         let result = std::fs::File::open(self.path()).and_then(|file| {
-            // SAFETY: the file is private to this backend, complete, and not written or truncated any more.
+            // SAFETY: the file is private to this backend, complete, and neither written nor truncated any
+            // more.
             unsafe { Mmap::map(&file) }
         });
         match result {
             Ok(map) => map,
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
-                memory::raise_no_room("mapping the vectors of a build")
+                allocator::raise_no_room("mapping the vectors of a build")
             }
-            Err(error) => crate::am::errors::raise_internal(format!(
-                "could not map the temporary file \"{}\": {error}",
-                self.path()
-            )),
+            Err(error) => {
+                raise_internal(format!("could not map the temporary file \"{}\": {error}", self.path()))
+            }
         }
     }
 }
@@ -152,13 +158,13 @@ impl TemporaryFile {
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: opened in `create`, closed once; closing deletes it.
+            // SAFETY: `create` opened it, and it is closed once; closing deletes it.
             unsafe { pg_sys::FileClose(self.file) };
         }
     }
 }
 
-/// A write that failed; the reason is in the C library's `errno`.
+/// Raises the ERROR for a failed write. The reason is in the C library's `errno`.
 fn raise_write_failed(path: &str) -> ! {
     let reason = std::io::Error::last_os_error();
     let code = match reason.kind() {
@@ -168,6 +174,9 @@ fn raise_write_failed(path: &str) -> ! {
         _ => PgSqlErrorCode::ERRCODE_IO_ERROR,
     };
     Error::new(code, format!("could not write to the temporary file \"{path}\": {reason}"))
-        .hint("A build keeps its vectors there beyond maintenance_work_mem: raise it, or make room on the disk.")
+        .hint(
+            "A build writes the vectors that exceed maintenance_work_mem to this file. Raise the setting or \
+             free disk space.",
+        )
         .raise()
 }

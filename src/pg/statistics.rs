@@ -1,14 +1,15 @@
-//! What the server's statistics are told of index scans.
+//! Reports index scans to the server's statistics.
 
 use pgrx::pg_sys;
 
-/// Counts one scan of the index: `idx_scan` of `pg_stat_user_indexes`, and from 18 on the searches that EXPLAIN shows. This is
-/// the server's `pgstat_count_index_scan`, a macro, written out.
+/// Counts one scan of the index: `idx_scan` of `pg_stat_user_indexes`, and from Postgres 18 on the searches
+/// that EXPLAIN shows. This is the server's macro `pgstat_count_index_scan`, written out.
 ///
 /// # Safety
 /// `scan` is a live index scan.
 pub unsafe fn count_scan(scan: pg_sys::IndexScanDesc) {
-    // SAFETY: by the caller's promise. An open relation has its counters, or gets them on demand if statistics are kept.
+    // SAFETY: the caller promises a live scan. An open relation has its counters, or gets them on demand if
+    // statistics are kept.
     unsafe {
         #[cfg(feature = "pg18")]
         if !(*scan).instrument.is_null() {

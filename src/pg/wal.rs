@@ -1,10 +1,10 @@
-//! Generic WAL records: change copies of up to four pages, then make them real and logged in one step.
+//! Generic WAL records: they change copies of up to four pages, then apply and log the changes in one step.
 
 use super::buffer::{BODY_BYTES, HEADER_BYTES, PageGuard, init_page};
 use super::relation::Rel;
 use pgrx::pg_sys;
 
-/// One atomic change. Dropped without `finish`, nothing has happened.
+/// One atomic change. If it is dropped without `finish`, nothing happens.
 pub struct WalRecord {
     state: *mut pg_sys::GenericXLogState,
 }
@@ -15,18 +15,19 @@ impl WalRecord {
         WalRecord { state: unsafe { pg_sys::GenericXLogStart(rel.raw()) } }
     }
 
-    /// The copy of a page's body that becomes the page at `finish`. At most four pages per record.
+    /// Returns the copy of a page's body that becomes the page at `finish`. A record takes at most four
+    /// pages.
     pub fn page<'a>(&'a self, guard: &'a mut PageGuard) -> &'a mut [u8] {
-        // SAFETY: the guard is exclusively locked; the server returns a private copy of the page that lives until the
-        // record is finished or dropped, both of which need the borrow of `self` to have ended. The guard is borrowed
-        // mutably as long, so the same copy is not lent twice.
+        // SAFETY: the guard is exclusively locked. The server returns a private copy of the page that lives
+        // until the record is finished or dropped, and both need the borrow of `self` to have ended. The
+        // guard is borrowed mutably for as long, so the same copy is not lent twice.
         unsafe {
             let page = pg_sys::GenericXLogRegisterBuffer(self.state, guard.buffer(), 0);
             std::slice::from_raw_parts_mut((page as *mut u8).add(HEADER_BYTES), BODY_BYTES)
         }
     }
 
-    /// Like `page`, for a page that is written afresh: the copy starts as zeroes and is logged whole.
+    /// Returns the copy of a page that is written from scratch: it starts as zeroes and is logged whole.
     pub fn fresh_page<'a>(&'a self, guard: &'a mut PageGuard) -> &'a mut [u8] {
         // SAFETY: as in `page`; the copy is BLCKSZ bytes.
         unsafe {
@@ -51,13 +52,14 @@ impl WalRecord {
 impl Drop for WalRecord {
     fn drop(&mut self) {
         if !self.state.is_null() && !std::thread::panicking() {
-            // SAFETY: the state is live and not finished. (While unwinding its memory goes with its context.)
+            // SAFETY: the state is live and not finished. (While unwinding, its memory is freed with its
+            // context.)
             unsafe { pg_sys::GenericXLogAbort(self.state) };
         }
     }
 }
 
-/// Logs a range of blocks of the main fork as full images (what a build has written).
+/// Logs a range of blocks of the main fork, which a build has written, as full images.
 pub fn log_range(rel: Rel, blocks: std::ops::Range<u32>) {
     if rel.needs_wal() && !blocks.is_empty() {
         // SAFETY: the relation is open, its blocks are written, and no buffer lock is held.

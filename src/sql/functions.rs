@@ -1,34 +1,33 @@
-//! The functions that turn text into embeddings, and those about models.
+//! The functions that turn texts into embeddings, and those about models and caches.
 
 use leann_value::{Role, Value};
 use pgrx::prelude::*;
 
-use super::Text;
-use super::embedding::Embedding;
 use crate::error::{Error, OrRaise, Result};
 use crate::guc;
 use crate::model;
 use crate::pg::rights;
-use crate::pg::{interrupts, memory};
+use crate::pg::{allocator, interrupts};
+use crate::value::{Embedding, Text, hex};
 
-/// Texts that `leann.embed_all` embeds together: enough to keep all threads at work, few enough that a LIMIT or a
-/// cancelled query wastes little.
-const EMBED_CHUNK: usize = 256;
+/// Maximum texts that `leann.embed_all` embeds together: enough to keep all threads busy, few enough that a
+/// LIMIT or a canceled query wastes little.
+const MAX_BATCH_TEXTS: usize = 256;
 
-/// `embedding_of(text)`: the text of a row, to be embedded when its vector is needed.
+/// Returns the text of a row, which is embedded when its vector is needed: `embedding_of(text)`.
 #[pg_extern(sql = false)]
 fn embedding_of(text: Text) -> Embedding {
     Embedding(Value::Deferred { text: text.0, role: Role::Passage, model: None })
 }
 
-/// `embedding_of(text, model)`: the same, by a model of its own.
+/// Returns the text of a row that the named model is to embed: `embedding_of(text, model)`.
 #[pg_extern(sql = false)]
 fn embedding_of_model(text: Text, model: Text) -> Embedding {
     model::require_name(&model.0).or_raise();
     Embedding(Value::Deferred { text: text.0, role: Role::Passage, model: Some(model.0) })
 }
 
-/// `leann.embed(text, model, role)`.
+/// Embeds a text: `leann.embed(text, model, role)`.
 #[pg_extern(sql = false)]
 fn leann_embed_text(text: Option<Text>, model: Option<Text>, role: Option<Text>) -> Option<Vec<f32>> {
     let text = text?.0;
@@ -36,41 +35,43 @@ fn leann_embed_text(text: Option<Text>, model: Option<Text>, role: Option<Text>)
     Some(embeddings.or_raise()[0].to_vec())
 }
 
-/// `leann.embed_all(texts, model, role)`: a row for each element, in their order; NULL for a NULL.
+/// Returns a row for each element of an array of texts, in order, NULL for a NULL:
+/// `leann.embed_all(texts, model, role)`.
 #[pg_extern(sql = false)]
 fn leann_embed_all(
     texts: Option<Array<'_, &[u8]>>,
     model: Option<Text>,
     role: Option<Text>,
 ) -> SetOfIterator<'static, Option<Vec<f32>>> {
-    let mut own: Vec<Option<String>> = Vec::new();
+    let mut copies: Vec<Option<String>> = Vec::new();
     if let Some(texts) = texts {
-        memory::reserve(&mut own, texts.len(), "the texts of an array");
-        own.extend(texts.iter().map(|text| {
+        allocator::reserve(&mut copies, texts.len(), "the texts of an array");
+        copies.extend(texts.iter().map(|text| {
             interrupts::check();
             text.map(|bytes| {
-                memory::expect_copy(2 * bytes.len());
-                super::utf8(bytes).into_owned()
+                allocator::expect_copy(2 * bytes.len());
+                crate::encoding::utf8(bytes).into_owned()
             })
         }));
     }
-    let texts = own;
+    let texts = copies;
     let role = parse_role(role).or_raise();
     let model = model_or_default(model);
     let mut embedded: Vec<Option<Vec<f32>>> = Vec::new();
     let mut next = 0;
     SetOfIterator::new(std::iter::from_fn(move || {
-        if next % EMBED_CHUNK == 0 {
-            let chunk = &texts[next..texts.len().min(next + EMBED_CHUNK)];
-            embedded = embed_chunk(&model, role, chunk).or_raise();
+        if next % MAX_BATCH_TEXTS == 0 {
+            let batch = &texts[next..texts.len().min(next + MAX_BATCH_TEXTS)];
+            embedded = embed_batch(&model, role, batch).or_raise();
         }
-        let embedding = embedded.get_mut(next % EMBED_CHUNK)?.take();
+        let embedding = embedded.get_mut(next % MAX_BATCH_TEXTS)?.take();
         next += 1;
         Some(embedding)
     }))
 }
 
-fn embed_chunk(model: &str, role: Role, texts: &[Option<String>]) -> Result<Vec<Option<Vec<f32>>>> {
+/// Embeds texts; a missing text has no embedding.
+fn embed_batch(model: &str, role: Role, texts: &[Option<String>]) -> Result<Vec<Option<Vec<f32>>>> {
     let present: Vec<&str> = texts.iter().flatten().map(String::as_str).collect();
     if present.is_empty() {
         return Ok(vec![None; texts.len()]);
@@ -95,7 +96,7 @@ fn parse_role(role: Option<Text>) -> Result<Role> {
     }
 }
 
-/// What is behind the view `leann.models`.
+/// Returns the rows of the view `leann.models`.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn leann_list_models() -> TableIterator<
@@ -105,7 +106,7 @@ fn leann_list_models() -> TableIterator<
         name!(dimensions, Option<i32>),
         name!(max_tokens, Option<i32>),
         name!(pooling, Option<&'static str>),
-        name!(normalised, Option<bool>),
+        name!(normalized, Option<bool>),
         name!(query_prompt, Option<Text>),
         name!(passage_prompt, Option<Text>),
         name!(fingerprint, Option<String>),
@@ -119,20 +120,16 @@ fn leann_list_models() -> TableIterator<
             as_i32(model.dimensions),
             as_i32(model.max_tokens),
             model.pooling,
-            model.normalised,
+            model.normalized,
             model.query_prompt.map(Text::listed),
             model.passage_prompt.map(Text::listed),
-            model.fingerprint.map(hex),
+            model.fingerprint.map(|fingerprint| hex(&fingerprint)),
             model.error.map(Text::listed),
         )
     }))
 }
 
-fn hex(bytes: [u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// `leann.clear_cache()`: the session's, and for a superuser the server's.
+/// Clears the session's cache, and for a superuser also the server's: `leann.clear_cache()`.
 #[pg_extern(sql = false)]
 fn leann_clear_cache() {
     model::clear_cache();
@@ -142,8 +139,8 @@ fn leann_clear_cache() {
     }
 }
 
-/// What is behind the view `leann.cache`: the session's cache and, where the library is preloaded, the server's. What all
-/// users together have embedded is for those who may read all statistics.
+/// Returns the rows of the view `leann.cache`: the session's cache and, if the library is preloaded, the
+/// server's. Shows what all users together have embedded only to users who may read all statistics.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn leann_caches() -> TableIterator<

@@ -1,8 +1,9 @@
 //! The distance operators: `<->` (L2), `<=>` (cosine) and `<#>` (negative inner product).
 //!
-//! Embeddings have unit length, so all three are functions of one number, the square d² of the L2 distance: d, d²/2 and
-//! d²/2 - 1. It is summed from differences. From the inner product, as 2 - 2s, it would be off by the rounding of s
-//! where it matters most: near 0, between a text and its copy. All three order rows alike, ties included.
+//! Embeddings have unit length, so all three are functions of one number, the square d² of the L2 distance:
+//! d, d²/2 and d²/2 - 1. It is summed from differences. Computed from the inner product, as 2 - 2s, it would
+//! contain the rounding error of s, which is large near 0, between a text and its copy. All three distances
+//! order rows alike, including ties.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -11,14 +12,15 @@ use pgrx::datum::FromDatum;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::prelude::*;
 
-use super::embedding::Embedding;
-use super::{Numbers, Text};
 use crate::error::{Error, OrRaise, Result};
-use crate::model::guard::{self, Work};
-use crate::model::{self, known};
+use crate::model;
+use crate::model::guard::{self, Purpose};
+use crate::model::returned_rows::{self, ReturnedDistance};
+use crate::value::{self, Embedding, Numbers, Text};
 use leann_value::{Role, Value};
+use leann_vector::exact_squared_distance;
 
-/// Which distance: its number is the operator's strategy in the operator class.
+/// A distance. Its number is the operator's strategy in the operator class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Strategy {
@@ -28,7 +30,28 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The distance of two unit vectors whose L2 distance has this square.
+    /// Returns the strategy of a number.
+    pub fn of_number(number: u16) -> Option<Strategy> {
+        [Strategy::L2, Strategy::Cosine, Strategy::NegativeInnerProduct]
+            .into_iter()
+            .find(|strategy| *strategy as u16 == number)
+    }
+
+    /// Returns whether a distance can be as small as this.
+    pub fn is_possible(self, distance: f64) -> bool {
+        distance >= self.distance(0.0)
+    }
+
+    /// Returns the square of the L2 distance of two unit vectors at this distance.
+    pub fn squared(self, distance: f64) -> f64 {
+        match self {
+            Strategy::L2 => distance * distance,
+            Strategy::Cosine => 2.0 * distance,
+            Strategy::NegativeInnerProduct => 2.0 * (distance + 1.0),
+        }
+    }
+
+    /// Returns the distance of two unit vectors whose L2 distance has this square.
     pub fn distance(self, squared: f64) -> f64 {
         match self {
             Strategy::L2 => squared.sqrt(),
@@ -38,30 +61,12 @@ impl Strategy {
     }
 }
 
-/// Square of the L2 distance of two vectors of the same length. The same two vectors give the same bits, and a vector
-/// and itself give 0.
-pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
-    debug_assert_eq!(a.len(), b.len());
-    // Eight sums side by side, because one alone would forbid the compiler to use SIMD.
-    let mut sums = [0.0f64; 8];
-    let (a, a_rest) = a.as_chunks::<8>();
-    let (b, b_rest) = b.as_chunks::<8>();
-    for (a, b) in a.iter().zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            let difference = f64::from(*a) - f64::from(*b);
-            *sum += difference * difference;
-        }
-    }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-    sums.iter().sum::<f64>() + rest
-}
-
-/// The similarity (inner product) of two unit vectors whose L2 distance has this square.
+/// Returns the similarity (inner product) of two unit vectors whose L2 distance has this square.
 pub fn similarity(squared: f64) -> f64 {
     1.0 - squared / 2.0
 }
 
-/// Two vectors as the arguments of a distance: an error, with both numbers, if their dimensions differ.
+/// Returns an error that names both numbers if the dimensions of two operands differ.
 pub fn require_same_dimensions(a: usize, b: usize) -> Result<()> {
     if a == b {
         return Ok(());
@@ -73,11 +78,12 @@ pub fn require_same_dimensions(a: usize, b: usize) -> Result<()> {
     .hint("Only embeddings of the same model can be compared."))
 }
 
-/// The right operand of a distance operator, from its datum and the type that the operator declares, as an order-by scan
-/// key holds them. `embedding` is the type of the left operand, `dim` the dimensions of the model.
+/// Returns the right operand of a distance operator from its datum and the type that the operator declares,
+/// as an order-by scan key holds them. `embedding` is the type of the left operand, and `dim` the dimensions
+/// of the model.
 ///
 /// # Safety
-/// The datum must be a non-null value of that type.
+/// The datum is a non-null value of that type.
 pub unsafe fn query_from_datum(
     datum: pg_sys::Datum,
     type_oid: pg_sys::Oid,
@@ -85,36 +91,37 @@ pub unsafe fn query_from_datum(
     dim: usize,
 ) -> Result<Embedding> {
     const NOT_NULL: &str = "the operand is not null";
-    // SAFETY: each datum is read as what its type says.
+    // SAFETY: the caller promises the type by which the datum is read.
     unsafe {
         match type_oid {
             pg_sys::TEXTOID => {
                 Ok(Embedding::operand(&Text::from_datum(datum, false).expect(NOT_NULL).0, dim))
             }
-            other if super::NUMBER_ARRAYS.contains(&other) => {
-                Embedding::dense(super::numbers(datum)?).map_err(Error::invalid)
+            other if value::NUMBER_ARRAYS.contains(&other) => {
+                Embedding::dense(value::numbers(datum)?).map_err(Error::invalid)
             }
-            // The type itself, or leann.query, a domain over it.
+            // The type itself, or leann.query, which is a domain over it.
             other if pg_sys::getBaseType(other) == embedding => {
                 Ok(Embedding::from_datum(datum, false).expect(NOT_NULL))
             }
             other => Err(Error::new(
                 PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-                format!("a distance has no right operand of type {}", other.to_u32()),
+                format!("type {} cannot be the right operand of a distance", other.to_u32()),
             )),
         }
     }
 }
 
-/// The model of two operands: that of the row's, which is the left one, or the right one if only that is a passage. The query
-/// cannot choose another, whatever it is; an index has one model, and so have its distances without it.
+/// Returns the model of two operands. It is the row's model: the row is the left operand, or the right one if
+/// only that is a passage. A query cannot choose another model. An index has one model, and distances without
+/// the index use the same one.
 fn common_model<'a>(a: &'a Embedding, b: &'a Embedding) -> Result<Cow<'a, str>> {
     let is =
         |value: &Embedding, wanted: Role| matches!(&value.0, Value::Deferred { role, .. } if *role == wanted);
     let (a, b) = if is(a, Role::Query) && is(b, Role::Passage) { (b, a) } else { (a, b) };
     let model = match (a.model(), &a.0) {
         (Some(model), _) => Cow::Borrowed(model),
-        // A vector on the left is of any model of its dimensions.
+        // A vector on the left may come from any model of its dimensions.
         (None, Value::Dense(_)) => b.model().map_or_else(|| model::default_name().into(), Cow::Borrowed),
         (None, Value::Deferred { .. }) => Cow::Owned(model::default_name()),
     };
@@ -128,7 +135,7 @@ fn common_model<'a>(a: &'a Embedding, b: &'a Embedding) -> Result<Cow<'a, str>> 
     }
 }
 
-/// The dimensions that the right operand of a distance must have.
+/// Returns the dimensions that the right operand of a distance must have.
 fn dimensions(a: &Embedding) -> Result<usize> {
     match &a.0 {
         Value::Dense(vector) => Ok(vector.len()),
@@ -139,83 +146,89 @@ fn dimensions(a: &Embedding) -> Result<usize> {
     }
 }
 
-/// The distance of any two values.
-fn distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
-    guard::outside_index(Work::Distance, || computed_distance(strategy, a, b))
+/// Returns the distance of two values, and counts the embeddings that this computes. None for a row that an
+/// index scan has just returned by its estimate.
+fn distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<Option<f64>> {
+    guard::outside_index(Purpose::Distance, || computed_distance(strategy, a, b))
 }
 
-fn computed_distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<f64> {
+/// Returns the distance of two values, from an index scan if it has just found it.
+fn computed_distance(strategy: Strategy, a: &Embedding, b: &Embedding) -> Result<Option<f64>> {
     let model = common_model(a, b)?;
-    if let Some(squared) = known_distance(&model, a, b)? {
-        return Ok(strategy.distance(squared));
+    match known_distance(&model, a, b)? {
+        Some(ReturnedDistance::Exact(squared) | ReturnedDistance::Estimated(squared)) => {
+            return Ok(Some(strategy.distance(squared)));
+        }
+        Some(ReturnedDistance::Unknown) => return Ok(None),
+        None => {}
     }
-    let (a, b): (Rc<[f32]>, Rc<[f32]>) = (a.vector(&model)?, b.vector(&model)?);
+    let (a, b): (Rc<[f32]>, Rc<[f32]>) = (model::vector(a, &model)?, model::vector(b, &model)?);
     require_same_dimensions(a.len(), b.len())?;
-    Ok(strategy.distance(squared_distance(&a, &b)))
+    Ok(Some(strategy.distance(exact_squared_distance(&a, &b))))
 }
 
-/// The square of the L2 distance if an index scan has just found it without the model.
-fn known_distance(model: &str, a: &Embedding, b: &Embedding) -> Result<Option<f64>> {
+/// Returns the distance if an index scan has just returned the row. Does not run the model for the row.
+fn known_distance(model: &str, a: &Embedding, b: &Embedding) -> Result<Option<ReturnedDistance>> {
     let is_row = |value: &Embedding| matches!(value.0, Value::Deferred { role: Role::Passage, .. });
     let (row, query) = if is_row(a) { (a, b) } else { (b, a) };
     match &row.0 {
-        Value::Deferred { text, role: Role::Passage, .. } if !known::is_empty() => {
+        Value::Deferred { text, role: Role::Passage, .. } if !returned_rows::is_empty() => {
             let key = model::get(model)?.key(Role::Passage, text);
-            Ok(known::squared_distance(&key, &query.vector(model)?))
+            Ok(returned_rows::distance(&key, &model::vector(query, model)?))
         }
         _ => Ok(None),
     }
 }
 
-fn distance_to_text(strategy: Strategy, a: &Embedding, text: &Text) -> f64 {
+fn distance_to_text(strategy: Strategy, a: &Embedding, text: &Text) -> Option<f64> {
     dimensions(a).and_then(|dim| distance(strategy, a, &Embedding::operand(&text.0, dim))).or_raise()
 }
 
-fn distance_to_numbers(strategy: Strategy, a: &Embedding, numbers: Numbers) -> f64 {
+fn distance_to_numbers(strategy: Strategy, a: &Embedding, numbers: Numbers) -> Option<f64> {
     Embedding::dense(numbers.0).map_err(Error::invalid).and_then(|b| distance(strategy, a, &b)).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embedding_l2(a: Embedding, b: Embedding) -> f64 {
+fn embedding_l2(a: Embedding, b: Embedding) -> Option<f64> {
     distance(Strategy::L2, &a, &b).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embedding_l2_text(a: Embedding, b: Text) -> f64 {
+fn embedding_l2_text(a: Embedding, b: Text) -> Option<f64> {
     distance_to_text(Strategy::L2, &a, &b)
 }
 
 #[pg_extern(sql = false)]
-fn embedding_l2_numbers(a: Embedding, b: Numbers) -> f64 {
+fn embedding_l2_numbers(a: Embedding, b: Numbers) -> Option<f64> {
     distance_to_numbers(Strategy::L2, &a, b)
 }
 
 #[pg_extern(sql = false)]
-fn embedding_cosine(a: Embedding, b: Embedding) -> f64 {
+fn embedding_cosine(a: Embedding, b: Embedding) -> Option<f64> {
     distance(Strategy::Cosine, &a, &b).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embedding_cosine_text(a: Embedding, b: Text) -> f64 {
+fn embedding_cosine_text(a: Embedding, b: Text) -> Option<f64> {
     distance_to_text(Strategy::Cosine, &a, &b)
 }
 
 #[pg_extern(sql = false)]
-fn embedding_cosine_numbers(a: Embedding, b: Numbers) -> f64 {
+fn embedding_cosine_numbers(a: Embedding, b: Numbers) -> Option<f64> {
     distance_to_numbers(Strategy::Cosine, &a, b)
 }
 
 #[pg_extern(sql = false)]
-fn embedding_negative_inner_product(a: Embedding, b: Embedding) -> f64 {
+fn embedding_negative_inner_product(a: Embedding, b: Embedding) -> Option<f64> {
     distance(Strategy::NegativeInnerProduct, &a, &b).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embedding_negative_inner_product_text(a: Embedding, b: Text) -> f64 {
+fn embedding_negative_inner_product_text(a: Embedding, b: Text) -> Option<f64> {
     distance_to_text(Strategy::NegativeInnerProduct, &a, &b)
 }
 
 #[pg_extern(sql = false)]
-fn embedding_negative_inner_product_numbers(a: Embedding, b: Numbers) -> f64 {
+fn embedding_negative_inner_product_numbers(a: Embedding, b: Numbers) -> Option<f64> {
     distance_to_numbers(Strategy::NegativeInnerProduct, &a, b)
 }

@@ -3,14 +3,15 @@
 
     tests/models/make_tiny.py [DEST]
 
-They are real models in every respect but size: an ONNX file, a tokenizer, the settings of sentence-transformers. Their
-meaning is a hash: every token has a random vector, longer tokens a longer one, and a text has the mean of its tokens'
-vectors, each a little changed by its place. So texts that share words are near, the same words in another order are a
-little apart, and any UTF-8 has tokens, because the tokenizer falls back to pairs of letters and then to bytes.
+They are real models in every respect but size: an ONNX file, a tokenizer, the settings of
+sentence-transformers. Their meaning is a hash: every token has a random vector, longer tokens a longer one,
+and a text has the mean of its tokens' vectors, each a little changed by its place. So texts that share words
+are near, the same words in another order are a little apart, and any UTF-8 has tokens, because the tokenizer
+falls back to pairs of letters and then to bytes.
 
-tiny-hash has 64 numbers per vector, mean pooling and no prompts. tiny-hash-b has 32, other vectors, prompts for query
-and passage, and the text's vector at its first token. Output does not depend on machine or time, so the folders are
-committed and the tests need no Python.
+tiny-hash has 64 numbers per vector, mean pooling and no prompts. tiny-hash-b has 32, other vectors, prompts
+for query and passage, and the text's vector at its first token. Output does not depend on machine or time, so
+the folders are committed and the tests need no Python.
 """
 
 import json
@@ -27,25 +28,27 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 # Words that tests like to write; each becomes one token.
 WORDS = """
-a about after again air all also an and animal any apple are art as ask at autumn away back bad bank be bear beach
-because been before begin big bird black blue boat body book both bread brother bus but buy by cake call can car cat
-change child city class clean clear close cloud cold colour come computer cook could country cow cup dance dark data
-day deep desert did different dinner do doctor dog door down dream drink drive dry each early earth east eat egg engine
-error even every eye face fall family far farm fast father feel few field find fire first fish flight flower fly food
-foot for forest found friend from fruit full game garden get girl give glass go gold good great green grow had hair
-half hand happy hard has have he head hear heart heat her here high him his history home horse hot hour house how ice
-if in index into iron is island it its job just keep key kind king kitchen know lake land language large last late law
-learn left letter life light like line lion list little live long look love low machine make man many market may me
-mean meat medicine milk mind money month moon more morning most mother mountain mouse move much music must my name near
-new next night no north not note now number ocean of off office oil old on one only open or orange order other our out
-over page paint paper part party people phone piece place plane plant play point power price question rain read red
-rice right ring river road rock room root row run said salt same sand say school science sea search season second see
-seed sell send she ship shoe shop short should show sign silver sing sister sky sleep slow small snow so soil some song
-soon sound south space spring star start station stone stop story street strong student such summer sun sweet swim
-table take tea teach team tell ten text than that the their them then there these they thing think this three time to
-today together too town train travel tree two under up us use vaccine vector very virus voice walk wall want war warm
-was watch water wave way we weather well were west what wheat wheel when where which white who why wild will wind
-window winter wish with woman wood word work world would write year yellow yes you young zebra
+a about after again air all also an and animal any apple are art as ask at autumn away back bad bank be bear
+beach because been before begin big bird black blue boat body book both bread brother bus but buy by cake call
+can car cat change child city class clean clear close cloud cold colour come computer cook could country cow
+cup dance dark data day deep desert did different dinner do doctor dog door down dream drink drive dry each
+early earth east eat egg engine error even every eye face fall family far farm fast father feel few field find
+fire first fish flight flower fly food foot for forest found friend from fruit full game garden get girl give
+glass go gold good great green grow had hair half hand happy hard has have he head hear heart heat her here
+high him his history home horse hot hour house how ice if in index into iron is island it its job just keep
+key kind king kitchen know lake land language large last late law learn left letter life light like line lion
+list little live long look love low machine make man many market may me mean meat medicine milk mind money
+month moon more morning most mother mountain mouse move much music must my name near new next night no north
+not note now number ocean of off office oil old on one only open or orange order other our out over page paint
+paper part party people phone piece place plane plant play point power price question rain read red rice right
+ring river road rock room root row run said salt same sand say school science sea search season second see
+seed sell send she ship shoe shop short should show sign silver sing sister sky sleep slow small snow so soil
+some song soon sound south space spring star start station stone stop story street strong student such summer
+sun sweet swim table take tea teach team tell ten text than that the their them then there these they thing
+think this three time to today together too town train travel tree two under up us use vaccine vector very
+virus voice walk wall want war warm was watch water wave way we weather well were west what wheat wheel when
+where which white who why wild will wind window winter wish with woman wood word work world would write year
+yellow yes you young zebra
 """.split()
 
 
@@ -146,7 +149,7 @@ def place_factors(dim, seed):
 
 
 def graph(vocabulary, dim, seed, mean_at_first):
-    """last_hidden_state: each token's vector; with `mean_at_first`, the text's mean is added to every one of them."""
+    """Returns last_hidden_state: each token's vector; with `mean_at_first`, plus the text's mean."""
     constants = {
         "tokens": token_vectors(vocabulary, dim, seed),
         "places": place_factors(dim, seed),
@@ -181,7 +184,9 @@ def graph(vocabulary, dim, seed, mean_at_first):
     else:
         op("Mul", ["placed", "mask"], "last_hidden_state")
     shape = ["batch", "sequence"]
-    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, shape) for n in ("input_ids", "attention_mask")]
+    inputs = [
+        helper.make_tensor_value_info(n, TensorProto.INT64, shape) for n in ("input_ids", "attention_mask")
+    ]
     outputs = [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [*shape, dim])]
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     body = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
@@ -213,7 +218,9 @@ def write_model(folder, dim, seed, pooling, prompts):
     write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": dim, **flags})
     write_json(folder / "config.json", {"model_type": "tiny", "hidden_size": dim, "pad_token_id": 0})
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": MAX_TOKENS, "do_lower_case": False})
-    write_json(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None})
+    write_json(
+        folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None}
+    )
 
 
 def main():

@@ -3,10 +3,10 @@
 
     tools/reference/derive.py MODEL_FOLDER > tools/reference/all-MiniLM-L6-v2.json
 
-MODEL_FOLDER holds the published model.safetensors, vocab.txt and config.json. Tokenizer, encoder, pooling and scaling
-are written out here, after the papers and the reference implementation of BERT, in double precision, so that the
-figures owe nothing to ONNX, ONNX Runtime, the tokenizers library or this project's own code, all of which are tested
-against them.
+MODEL_FOLDER holds the published model.safetensors, vocab.txt and config.json. Tokenizer, encoder, pooling and
+scaling are written out here, after the papers and the reference implementation of BERT, in double precision,
+so that the figures owe nothing to ONNX, ONNX Runtime, the tokenizers library or this project's own code, all
+of which are tested against them.
 """
 
 import json
@@ -53,7 +53,9 @@ def is_cjk(char):
 
 
 def is_punctuation(char):
-    return (char.isascii() and not char.isalnum() and not char.isspace()) or unicodedata.category(char)[0] == "P"
+    return (char.isascii() and not char.isalnum() and not char.isspace()) or unicodedata.category(char)[
+        0
+    ] == "P"
 
 
 def words(text):
@@ -131,7 +133,9 @@ def encode(numbers, weights, config):
         attended = attention(x, weights, name + ".attention", config["num_attention_heads"])
         x = layer_norm(x + attended, weights, name + ".attention.output.LayerNorm", epsilon)
         inner = gelu(linear(x, weights, name + ".intermediate.dense"))
-        x = layer_norm(x + linear(inner, weights, name + ".output.dense"), weights, name + ".output.LayerNorm", epsilon)
+        x = layer_norm(
+            x + linear(inner, weights, name + ".output.dense"), weights, name + ".output.LayerNorm", epsilon
+        )
     mean = x.mean(0)
     return mean / np.linalg.norm(mean)
 

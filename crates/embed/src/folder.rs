@@ -1,7 +1,7 @@
-//! Reads files of a model's folder, and of nothing but that folder.
+//! Reads files of a model's folder, and none outside it.
 //!
-//! A model comes from elsewhere. Its files may be too large to read, may not be files at all, or may be links that
-//! lead out of the folder; each is refused before a byte is read.
+//! A model comes from elsewhere. Its files may be too large to read, may be no regular files, or may be links
+//! that lead out of the folder. All of these are refused before a byte is read.
 
 use std::fmt;
 use std::fs::File;
@@ -14,15 +14,17 @@ use serde::de::DeserializeOwned;
 
 use crate::EmbedError;
 
-/// Settings are a few kB; a vocabulary of a quarter of a million words is 20 to 40 MB.
-const SETTINGS_LIMIT: u64 = 1 << 20;
-pub const TOKENIZER_LIMIT: u64 = 256 << 20;
-/// For each file of weights beside the graph.
-pub const WEIGHTS_LIMIT: u64 = 64 << 30;
-/// For a file that holds a graph: protobuf reads no larger message, whatever the file is called.
-pub const GRAPH_LIMIT: u64 = (2 << 30) - 1;
-/// Parts of a path inside a model's folder, its file name counted. Who looks whether a folder has changed looks so deep.
-pub const MAX_DEPTH: usize = 4;
+/// Largest size of a settings file in bytes. They have a few kB.
+const MAX_SETTINGS_BYTES: u64 = 1 << 20;
+/// Largest size of `tokenizer.json` in bytes. A vocabulary of 250,000 words has 20 to 40 MB.
+pub const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+/// Largest size in bytes of each file of weights beside the graph.
+pub const MAX_WEIGHTS_BYTES: u64 = 64 << 30;
+/// Largest size in bytes of a file that holds a graph. protobuf reads no larger message.
+pub const MAX_GRAPH_BYTES: u64 = (2 << 30) - 1;
+/// Largest number of components of a path inside a model's folder, the file name included. To find out
+/// whether a folder has changed, a caller has to look at files down to this depth.
+pub const MAX_FOLDER_DEPTH: usize = 4;
 
 /// A model's folder, by its real path.
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// `ModelMissing` when there is no such folder.
+    /// Opens a folder. `ModelMissing` if there is none.
     pub fn open(dir: &Path) -> Result<Folder, EmbedError> {
         let missing = |reason: String| EmbedError::ModelMissing { path: dir.to_owned(), reason };
         let root = dir.canonicalize().map_err(|e| missing(e.to_string()))?;
@@ -41,19 +43,23 @@ impl Folder {
         Ok(Folder { root })
     }
 
+    /// Returns the folder's real path.
     pub fn path(&self) -> &Path {
         &self.root
     }
 
-    /// The real path and the size of a regular file of at most `limit` bytes inside the folder; None when it is absent.
+    /// Returns the real path and the size of a regular file of at most `limit` bytes inside the folder, or
+    /// None if it is absent. `ModelFile` for anything else.
     pub fn find(&self, relative: &Path, limit: u64) -> Result<Option<(PathBuf, u64)>, EmbedError> {
         let path = self.root.join(relative);
         let refuse = |reason: String| EmbedError::ModelFile { path: path.clone(), reason };
         if !stays_inside(relative) {
             return Err(refuse("the name leads outside the model's folder".to_owned()));
         }
-        if relative.components().count() > MAX_DEPTH {
-            return Err(refuse(format!("it lies more than {MAX_DEPTH} levels deep in the model's folder")));
+        if relative.components().count() > MAX_FOLDER_DEPTH {
+            return Err(refuse(format!(
+                "it lies more than {MAX_FOLDER_DEPTH} levels deep in the model's folder"
+            )));
         }
         match path.symlink_metadata() {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
@@ -78,7 +84,7 @@ impl Folder {
         Ok(Some((real, metadata.len())))
     }
 
-    /// The whole of a file of at most `limit` bytes; None when it is absent.
+    /// Reads a file of at most `limit` bytes. None if it is absent.
     pub fn read(&self, relative: &Path, limit: u64) -> Result<Option<Vec<u8>>, EmbedError> {
         let Some((path, size)) = self.find(relative, limit)? else { return Ok(None) };
         let refuse = |reason: String| EmbedError::ModelFile { path: path.clone(), reason };
@@ -92,9 +98,9 @@ impl Folder {
         Ok(Some(bytes))
     }
 
-    /// A settings file; None when it is absent.
+    /// Reads a settings file in JSON. None if it is absent.
     pub fn json<T: DeserializeOwned>(&self, relative: &Path) -> Result<Option<T>, EmbedError> {
-        let Some(bytes) = self.read(relative, SETTINGS_LIMIT)? else { return Ok(None) };
+        let Some(bytes) = self.read(relative, MAX_SETTINGS_BYTES)? else { return Ok(None) };
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Some(value)),
             Err(e) => Err(EmbedError::ModelFile { path: self.root.join(relative), reason: e.to_string() }),
@@ -102,13 +108,14 @@ impl Folder {
     }
 }
 
-/// Whether a relative path has only plain parts: no root, no `..`.
+/// Returns whether a relative path has only plain components: no root, no `..`.
 fn stays_inside(relative: &Path) -> bool {
     let mut parts = relative.components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Whether `name` can be the name of a file or folder in a given folder: one plain part that is not hidden.
+/// Returns whether `name` can be that of a file or folder in a given folder: one plain component that is not
+/// hidden.
 pub fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let first = parts.next();
@@ -118,25 +125,26 @@ pub fn is_plain_name(name: &str) -> bool {
         && !name.contains(|c: char| c.is_control())
 }
 
-/// Which files these were, so that it shows if any of them is replaced while they are still being used.
+/// The identities of some files, by which it shows if one of them is replaced.
 #[derive(Clone, Debug)]
 pub struct Stamp {
     files: Vec<(PathBuf, Identity)>,
 }
 
-/// What the file system says of a file. The last time is that of any change to the file or its entry, which the kernel
-/// sets and nobody else can.
+/// What the file system knows of a file. It changes with the content, unless two changes get the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
     inode: u64,
     bytes: u64,
+    /// The mtime: seconds and nanoseconds since 1970.
     modified: (i64, i64),
+    /// The ctime, the time of any change of the file or its inode, which only the kernel sets.
     changed: (i64, i64),
 }
 
 impl Identity {
-    /// False too when a time is not to be trusted.
+    /// Returns whether the last change was before `when`. False for a time that cannot be represented.
     pub fn changed_before(&self, when: SystemTime) -> bool {
         let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1))
         else {
@@ -146,7 +154,7 @@ impl Identity {
     }
 }
 
-/// As a part of a file's name.
+/// Writes the identity as a part of a file name.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Identity { device, inode, bytes, modified, changed } = self;
@@ -155,12 +163,13 @@ impl fmt::Display for Identity {
 }
 
 impl Stamp {
-    pub fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Stamp, EmbedError> {
+    /// Reads the identities of the files.
+    pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<Stamp, EmbedError> {
         let stamped = |path: &'a Path| Ok((path.to_owned(), identity(path)?));
         Ok(Stamp { files: paths.into_iter().map(stamped).collect::<Result<_, _>>()? })
     }
 
-    /// `ModelFile` naming the file that is no longer the one it was.
+    /// Fails with `ModelFile` for a file that has another identity now.
     pub fn check(&self) -> Result<(), EmbedError> {
         for (path, known) in &self.files {
             if identity(path)? != *known {
@@ -172,6 +181,7 @@ impl Stamp {
     }
 }
 
+/// Reads what the file system knows of a file.
 pub fn identity(path: &Path) -> Result<Identity, EmbedError> {
     let data = path.metadata().map_err(|e| read_failed(path, &e))?;
     Ok(Identity {
@@ -183,6 +193,7 @@ pub fn identity(path: &Path) -> Result<Identity, EmbedError> {
     })
 }
 
+/// Returns the error for a file that cannot be read.
 pub fn read_failed(path: &Path, e: &io::Error) -> EmbedError {
     EmbedError::ModelFile { path: path.to_owned(), reason: e.to_string() }
 }

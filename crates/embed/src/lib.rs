@@ -1,9 +1,9 @@
-//! Text in, unit-length vectors out.
+//! Turns texts into vectors of unit length (embeddings) with a model run by ONNX Runtime.
 //!
-//! A *model* is a folder in the layout of sentence-transformers: an ONNX file, `tokenizer.json` and a few settings.
-//! [`ModelSpec::open`] reads the settings and needs nothing else; [`Library::load`] loads ONNX Runtime, once per
-//! process; [`Model::load`] brings the two together and [`Model::embed`] turns texts into vectors of unit length, in
-//! batches, on several threads, and can be stopped while it runs.
+//! A *model* is a folder in the layout of sentence-transformers: an ONNX file, `tokenizer.json` and a few
+//! settings. [`ModelSpec::open`] reads the settings and needs no ONNX Runtime. [`Library::load`] loads ONNX
+//! Runtime, once per process. [`Model::load`] brings the two together, and [`Model::embed`] embeds texts in
+//! batches on several threads and can be stopped while it runs.
 //!
 //! ```no_run
 //! use leann_embed::{Job, Library, LoadOptions, Model, ModelSpec, Role};
@@ -17,7 +17,8 @@
 //! # }
 //! ```
 //!
-//! No input makes this crate panic: a panic in the tokenizer or in a worker thread is caught and returned as an error.
+//! No input makes this crate panic: a panic in the tokenizer or in a worker thread is caught and returned as
+//! an error.
 
 mod batch;
 mod error;
@@ -25,21 +26,28 @@ mod folder;
 mod library;
 mod mapped;
 mod model;
-mod onnx;
+mod model_settings;
+mod onnx_file;
+mod onnx_session;
 mod pooling;
-mod session;
-mod settings;
 mod spec;
 mod store;
 mod tokens;
 mod workers;
 
 pub use error::EmbedError;
-pub use folder::MAX_DEPTH;
+pub use folder::MAX_FOLDER_DEPTH;
 pub use leann_value::Role;
 pub use library::Library;
-pub use model::{Embedded, Embedder, LoadOptions, Model};
-pub use settings::Pooling;
+pub use model::{Embedded, LoadOptions, Model};
+pub use model_settings::Pooling;
 pub use spec::ModelSpec;
-pub use store::Store;
+pub use store::ModelStore;
 pub use workers::Job;
+
+/// What the benches measure by itself. Not a part of the interface.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::batch::{BatchLimits, plan};
+    pub use crate::tokens::{TextTokenizer, Tokens};
+}

@@ -1,16 +1,19 @@
-//! The mapped form of a model: the graph as ONNX Runtime optimised it, and beside it one file with its weights, packed
-//! as the CPU's kernels want them, which every process maps instead of copying.
+//! The mapped form of a model: its graph as ONNX Runtime optimized it, and one file with its weights, packed
+//! as the kernels of the CPU read them, which every process maps instead of copying.
 //!
-//! `tools/make_model.py` writes it beside `NAME.onnx` as `NAME.mapped.onnx`, `NAME.mapped.bin` and, last, the receipt
-//! `NAME.mapped.json`. The receipt has the hashes of what the form was made from and of the two files themselves, and
-//! vouches that both give the same vectors, which `make_model.py` has tried. It is used only if all of them are what it
-//! says: with other sources it is another model's and left alone; with other files it is damaged or mixed up, and an
-//! error. The `.onnx` stays the model, and its hash is what an index remembers, so that an index outlives a mapped form
-//! that is written again for another CPU. The receipt's hash stands in where the `.onnx` was left out.
+//! For `NAME.onnx`, `tools/make_model.py` writes `NAME.mapped.onnx`, `NAME.mapped.bin` and, last, the receipt
+//! `NAME.mapped.json`. The receipt has the hashes of the files that the form was made from and of the two
+//! files of the form, and vouches that both give the same vectors, which `make_model.py` has tested.
 //!
-//! Against an ORT-format file mapped the same way this costs 40 ms more at the first use, in which ONNX Runtime packs
-//! the weights only to find that the file has them, and about as little private memory; a query then takes less than
-//! half the time and a batch a tenth less, because the ORT format cannot hold packed weights.
+//! The form is used only if all hashes fit. If the sources differ, the form is another model's and is
+//! ignored. If its own files differ, it is damaged, which is an error. The `.onnx` stays the model, and its
+//! hash is what an index remembers, so an index outlives a mapped form that is written again for another CPU.
+//! Without the `.onnx`, the hash in the receipt takes its place.
+//!
+//! The alternative is a file in ORT format, mapped in the same way. Compared with it, this form takes 40 ms
+//! more at the first use, in which ONNX Runtime packs the weights only to find that the file has them, and
+//! about the same private memory. A query takes less than half the time and a batch a tenth less, because the
+//! ORT format cannot hold packed weights.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -18,9 +21,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::EmbedError;
-use crate::folder::{Folder, GRAPH_LIMIT, WEIGHTS_LIMIT};
-use crate::store::{Original, ShouldStop, Store};
+use crate::folder::{Folder, MAX_GRAPH_BYTES, MAX_WEIGHTS_BYTES};
+use crate::store::{ModelStore, Original, ShouldStop};
 
+/// The content of `NAME.mapped.json`.
 #[derive(Clone, Debug, Deserialize)]
 struct Receipt {
     format: u32,
@@ -30,11 +34,13 @@ struct Receipt {
     one_row_per_run: bool,
 }
 
+/// A file that the form was made from.
 #[derive(Clone, Debug, Deserialize)]
 struct SourceFile {
     blake3: String,
 }
 
+/// A file of the form.
 #[derive(Clone, Debug, Deserialize)]
 struct DerivedFile {
     file: String,
@@ -42,20 +48,22 @@ struct DerivedFile {
     blake3: String,
 }
 
-/// Format 1 had no hashes of the files themselves.
-const FORMAT: u32 = 2;
+/// The format of receipts that is read. Format 1 had no hashes of the form's own files.
+const RECEIPT_FORMAT: u32 = 2;
 
-/// A mapped form whose files are all there, of the right size.
+/// A mapped form whose files all exist and have the right size.
 #[derive(Clone, Debug)]
-pub struct Mapped {
+pub struct MappedForm {
     receipt: PathBuf,
-    /// Of the files it was made from: the ONNX file, then the files it keeps weights in, by name.
+    /// Hashes of the files it was made from: the ONNX file, then the files with its weights, by name.
     sources: Vec<blake3::Hash>,
     graph: Part,
     data: Part,
+    /// Whether a row's vector depends on the rows it shares a run with.
     pub one_row_per_run: bool,
 }
 
+/// A file of the form, and the hash it has to have.
 #[derive(Clone, Debug)]
 struct Part {
     name: String,
@@ -63,15 +71,19 @@ struct Part {
     hash: blake3::Hash,
 }
 
-impl Mapped {
-    /// The mapped form beside `source`, a path relative to the folder; None when there is no receipt. `ModelFile` when
-    /// a receipt is there and what it vouches for is not.
-    pub fn find(folder: &Folder, source: &Path) -> Result<Option<Mapped>, EmbedError> {
+impl MappedForm {
+    /// Returns the mapped form of `source`, a path relative to the folder, or None if there is no receipt for
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// `ModelFile` if the receipt cannot be read, or if a file that it names is missing or has another size.
+    pub fn find(folder: &Folder, source: &Path) -> Result<Option<MappedForm>, EmbedError> {
         let beside = |extension: &str| source.with_extension(extension);
         let Some(receipt): Option<Receipt> = folder.json(&beside("mapped.json"))? else { return Ok(None) };
         let path = folder.path().join(beside("mapped.json"));
         let refuse = |reason: String| EmbedError::ModelFile { path: path.clone(), reason };
-        if receipt.format != FORMAT {
+        if receipt.format != RECEIPT_FORMAT {
             return Err(refuse("it is of another format: write the mapped form again".to_owned()));
         }
         let hash = |hex: &str| blake3::Hash::from_hex(hex).map_err(|e| refuse(e.to_string()));
@@ -88,25 +100,27 @@ impl Mapped {
                 _ => Err(mismatch(&folder.path().join(relative), &path)),
             }
         };
-        Ok(Some(Mapped {
+        Ok(Some(MappedForm {
             sources,
-            graph: part(receipt.graph, "mapped.onnx", GRAPH_LIMIT)?,
-            data: part(receipt.data, "mapped.bin", WEIGHTS_LIMIT)?,
+            graph: part(receipt.graph, "mapped.onnx", MAX_GRAPH_BYTES)?,
+            data: part(receipt.data, "mapped.bin", MAX_WEIGHTS_BYTES)?,
             one_row_per_run: receipt.one_row_per_run,
             receipt: path.clone(),
         }))
     }
 
+    /// Returns the hashes of the files it was made from.
     pub fn sources(&self) -> &[blake3::Hash] {
         &self.sources
     }
 
+    /// Returns the paths of the graph and of the weights.
     pub fn paths(&self) -> [&Path; 2] {
         [&self.graph.path, &self.data.path]
     }
 
-    /// `ModelFile` naming the file that is not the one the receipt vouches for.
-    pub fn verify(&self, store: &Store, should_stop: ShouldStop) -> Result<(), EmbedError> {
+    /// Fails with `ModelFile` for a file that does not have the hash in the receipt.
+    pub fn verify(&self, store: &ModelStore, should_stop: ShouldStop) -> Result<(), EmbedError> {
         for part in [&self.graph, &self.data] {
             if store.hash(&part.path, should_stop)? != part.hash {
                 return Err(mismatch(&part.path, &self.receipt));
@@ -115,7 +129,8 @@ impl Mapped {
         Ok(())
     }
 
-    /// The graph's file first. Its name counts: it names the data's.
+    /// Returns the files to copy, the graph first. They keep their names, because the graph refers to the
+    /// other by name.
     pub fn originals(&self) -> [Original<'_>; 2] {
         [&self.graph, &self.data].map(|part| Original {
             path: &part.path,
@@ -125,6 +140,7 @@ impl Mapped {
     }
 }
 
+/// Returns the error for a file that is not the one the receipt was written for.
 fn mismatch(file: &Path, receipt: &Path) -> EmbedError {
     let receipt = receipt.file_name().unwrap_or_default().display();
     EmbedError::ModelFile {

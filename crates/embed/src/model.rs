@@ -1,72 +1,57 @@
-//! A loaded model: texts in, vectors out.
+//! A loaded model: embeds texts with ONNX Runtime sessions that it keeps.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ort::session::Session;
 
-use leann_value::MAX_DIM;
+use leann_value::{MAX_DIM, Role};
 
-use crate::Role;
-use crate::batch::{self, Limits};
-use crate::pooling::{normalise, pool};
-use crate::session::{self, Batch, Interrupter, Provider, Signature};
-use crate::spec::{ModelSpec, Serving, SessionFile};
-use crate::store::{ShouldStop, Store};
-use crate::tokens::{TextTokens, Tokens};
-use crate::workers::{self, Job, StopFlag};
+use crate::batch::{self, BatchLimits};
+use crate::onnx_session::{self, Batch, Interrupter, Provider, Signature};
+use crate::pooling::pool_to_unit_length;
+use crate::spec::{ModelSpec, ServedFiles, SessionFile};
+use crate::store::{ModelStore, ShouldStop};
+use crate::tokens::{TextTokenizer, Tokens};
+use crate::workers::{Failure, Job, StopFlag, Work};
 use crate::{EmbedError, Library, Pooling};
 
 /// How to load a model.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
-    /// `cpu` or `cuda`.
+    /// `cpu` or `cuda`, in upper or lower case.
     pub execution_provider: String,
-    /// Where copies of mapped files are kept.
-    pub store: Store,
+    /// Where copies of mapped files are kept and hashes remembered.
+    pub store: ModelStore,
 }
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
-        LoadOptions { execution_provider: "cpu".to_owned(), store: Store::none() }
+        LoadOptions { execution_provider: "cpu".to_owned(), store: ModelStore::none() }
     }
 }
 
-/// The result of one call.
+/// The result of one call of [`Model::embed`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedded {
-    /// `n x dim`, row-major, in the order of the texts; every row has unit length.
+    /// Matrix of `n x dim` numbers, row-major, in the order of the texts. Every row has unit length.
     pub vectors: Vec<f32>,
-    /// Of each text, whether it was longer than the model's maximum and was cut.
-    pub cut: Vec<bool>,
-    /// Tokens given to the model, special ones counted, padding not.
+    /// For each text, whether it was longer than the model's maximum and was truncated.
+    pub truncated: Vec<bool>,
+    /// Number of tokens given to the model, special tokens included and padding excluded.
     pub tokens: usize,
-    /// Runs of the model.
+    /// Number of runs of the model.
     pub batches: usize,
 }
 
 impl Embedded {
-    /// How many texts were cut.
-    pub fn truncated(&self) -> usize {
-        self.cut.iter().filter(|cut| **cut).count()
+    /// Returns how many texts were truncated.
+    pub fn truncated_count(&self) -> usize {
+        self.truncated.iter().filter(|truncated| **truncated).count()
     }
 }
 
-/// What gives texts their vectors: a [`Model`] in this process, or something that stands in for one.
-pub trait Embedder {
-    /// The model's name.
-    fn name(&self) -> &str;
-    /// Numbers per vector.
-    fn dim(&self) -> usize;
-    /// Longer texts are cut to this many tokens.
-    fn max_tokens(&self) -> usize;
-    /// Equal only for models that give equal vectors.
-    fn fingerprint(&self) -> [u8; 32];
-    /// See [`Model::embed`].
-    fn embed(&self, texts: &[&str], role: Role, job: &Job) -> Result<Embedded, EmbedError>;
-}
-
-/// A model ready to run.
+/// A model that is ready to run. Threads may share it.
 pub struct Model {
     library: &'static Library,
     spec: ModelSpec,
@@ -76,29 +61,36 @@ pub struct Model {
     file: SessionFile,
     signature: Signature,
     dim: usize,
-    text_tokens: TextTokens,
-    /// Sessions that no thread is using. A session serves one run at a time (its `run` is not safe to share, whatever
-    /// the documentation says: see ort's `Session`), so each thread that works takes one, and makes one if need be.
+    tokenizer: TextTokenizer,
+    /// Sessions that no thread is using. A session serves one run at a time (`Session::run` takes `&mut
+    /// self`), so each worker thread takes one, and makes one if none is left.
     sessions: Mutex<Vec<Session>>,
 }
 
-/// Sessions that each hold a copy of the weights may take so much memory in all.
-const COPIES_LIMIT: u64 = 1 << 30;
-/// And so much between two calls: but one session always stays, since the next call needs it.
-const COPIES_KEPT: u64 = 64 << 20;
-/// Making a session with a copy of the weights takes about as long as a run over some two thousand tokens, whatever the
-/// size of the model. One that will not be kept is made only if there is enough for it to do.
-const TOKENS_PER_COPY: usize = 4096;
+/// Memory, in bytes, that all sessions together may take for copies of the weights.
+const MAX_BYTES_OF_COPIES: u64 = 1 << 30;
+/// Memory, in bytes, that copies of the weights may take between two calls. One session stays in any case,
+/// because the next call needs it.
+const MAX_IDLE_BYTES_OF_COPIES: u64 = 64 << 20;
+/// Number of tokens from which one more session with a copy of the weights pays, if it will not be kept.
+/// Making one takes about as long as a run over 2,000 tokens, whatever the size of the model.
+const MIN_TOKENS_PER_COPY: usize = 4096;
+/// Number of texts from which one more thread pays for tokenizing: one text takes less time than starting a
+/// thread.
+const MIN_TEXTS_PER_THREAD: usize = 64;
 
 impl Model {
-    /// Makes a session for the model, checks what it takes and gives, and runs it once on a short text.
+    /// Makes a session for the model, checks the model's inputs and outputs, and runs it once on a short
+    /// text.
     ///
-    /// The weights are mapped if the folder holds the mapped form; then the model has some 10 MB of memory of its own,
-    /// and processes share the rest. Otherwise it holds a copy of them. Starts no threads and leaves none behind.
+    /// The weights are mapped if the folder holds the mapped form. The model then has about 10 MB of memory
+    /// of its own, and processes share the rest. Otherwise it holds a copy of the weights. Starts no threads.
     ///
-    /// `ProviderMissing`, `ModelFile` if ONNX Runtime refuses the file or the files are not those that `spec` was opened
-    /// with, `Unsupported` if the model takes or gives
-    /// something else than this crate knows, `Inference` or `NotFinite` if the first run fails.
+    /// # Errors
+    ///
+    /// `ProviderMissing`; `ModelFile` if ONNX Runtime refuses the file or the files are not those that `spec`
+    /// was opened with; `Unsupported` if the model has inputs or outputs that this crate does not know;
+    /// `Inference` or `NotFinite` if the first run fails.
     pub fn load(
         library: &'static Library,
         spec: &ModelSpec,
@@ -107,7 +99,12 @@ impl Model {
         Model::load_interruptibly(library, spec, options, &interrupter(spec.name())?, &|| false)
     }
 
-    /// The same on a thread of its own, so that it can be stopped: a large model without a mapped form takes seconds.
+    /// Loads a model like [`Model::load`], on a thread of its own, so that it can be stopped: a large model
+    /// without a mapped form takes seconds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Model::load`], `Stopped` and `Threads`.
     pub fn load_stoppable(
         library: &'static Library,
         spec: &ModelSpec,
@@ -115,16 +112,13 @@ impl Model {
         job: &Job,
     ) -> Result<Model, EmbedError> {
         let interrupter = interrupter(spec.name())?;
-        let interrupt = || interrupter.interrupt();
-        let stop = StopFlag::new(&interrupt);
-        let work = |_| {
+        let load = |_, stop: &StopFlag| {
             let should_stop = || stop.is_raised();
-            let loaded = Model::load_interruptibly(library, spec, options, &interrupter, &should_stop);
-            if stop.is_raised() { Err(EmbedError::Stopped) } else { loaded }
+            Model::load_interruptibly(library, spec, options, &interrupter, &should_stop)
         };
-        let panicked = || failed(spec.name(), "a worker thread panicked");
-        let mut loaded = workers::run(job, 1, 1, &stop, &work, &panicked)?;
-        loaded.pop().ok_or(EmbedError::Stopped)
+        let work = Work { pieces: 1, threads: 1, run_piece: &load, interrupt: &|| interrupter.interrupt() };
+        let loaded = work.run(job).map_err(|failure| worker_failed(spec.name(), failure))?;
+        loaded.into_iter().next().ok_or(EmbedError::Stopped)
     }
 
     fn load_interruptibly(
@@ -134,15 +128,16 @@ impl Model {
         interrupter: &Interrupter,
         should_stop: ShouldStop,
     ) -> Result<Model, EmbedError> {
-        let provider = Provider::named(&options.execution_provider)?;
+        let provider = Provider::from_name(&options.execution_provider)?;
         let fingerprint = spec.fingerprint_stoppable(&options.store, should_stop)?;
-        let text_tokens = TextTokens::load(spec)?;
-        let serving = spec.serving(provider == Provider::Cpu, &options.store, should_stop)?;
-        let exact = exact_fingerprint(library, spec, provider, fingerprint, &serving);
-        let file = serving.file(&options.store, should_stop)?;
-        let session = session::open(library, &file, provider, interrupter)?;
+        let tokenizer = TextTokenizer::load(spec)?;
+        let served = spec.served_files(provider == Provider::Cpu, &options.store, should_stop)?;
+        let exact = exact_fingerprint(library, spec, provider, fingerprint, &served);
+        let file = served.file(&options.store, should_stop)?;
+        let session = onnx_session::open(library, &file, provider, interrupter)?;
         spec.check_unchanged()?;
-        let signature = Signature::of(&session, spec)?;
+        let signature = Signature::from_session(&session, spec)
+            .map_err(|e| EmbedError::Unsupported { model: spec.name().to_owned(), reason: e.to_string() })?;
         let mut model = Model {
             library,
             fingerprint,
@@ -152,30 +147,31 @@ impl Model {
             spec: spec.clone(),
             signature,
             dim: 0,
-            text_tokens,
+            tokenizer,
             sessions: Mutex::new(vec![session]),
         };
         model.dim = model.probe(interrupter)?;
-        options.store.remember(&ran(&exact), &model.dim.to_string());
+        options.store.remember(&dim_key(&exact), &model.dim.to_string());
         Ok(model)
     }
 
-    /// Dimensions of a model that has been loaded and run before, just as it would be now: the store remembers. None if
-    /// it does not.
-    pub fn dim_if_it_ran(
+    /// Returns the dimension of a model that has been loaded and run before with the same files, library and
+    /// provider, or None if the store does not remember one.
+    pub fn remembered_dim(
         library: &'static Library,
         spec: &ModelSpec,
         options: &LoadOptions,
         should_stop: ShouldStop,
     ) -> Result<Option<usize>, EmbedError> {
-        let provider = Provider::named(&options.execution_provider)?;
+        let provider = Provider::from_name(&options.execution_provider)?;
         let fingerprint = spec.fingerprint_stoppable(&options.store, should_stop)?;
-        let serving = spec.serving(provider == Provider::Cpu, &options.store, should_stop)?;
-        let exact = exact_fingerprint(library, spec, provider, fingerprint, &serving);
-        Ok(options.store.recall(&ran(&exact)).and_then(|dim| dim.parse().ok()))
+        let served = spec.served_files(provider == Provider::Cpu, &options.store, should_stop)?;
+        let exact = exact_fingerprint(library, spec, provider, fingerprint, &served);
+        Ok(options.store.recall(&dim_key(&exact)).and_then(|dim| dim.parse().ok()))
     }
 
-    /// Ends it. A copy of its files that was made for it is removed, if nobody else uses it.
+    /// Unloads the model, and removes the copy of its files if it was made for this model and no other
+    /// process uses it.
     pub fn discard(self) {
         drop(self.sessions);
         if let Some(held) = self.file.held {
@@ -183,58 +179,65 @@ impl Model {
         }
     }
 
-    /// The name of the model's folder.
+    /// Returns the name of the model's folder.
     pub fn name(&self) -> &str {
         self.spec.name()
     }
 
-    /// Numbers per vector: 1 to 16,000.
+    /// Returns the number of components of a vector: 1 to 16,000.
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// How many sessions it holds now: one for each thread that ran it, where they share what they hold.
+    /// Returns how many sessions are idle. For tests.
     #[doc(hidden)]
     pub fn sessions(&self) -> usize {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Longer texts are cut to this many tokens, prompt and special tokens counted.
+    /// Returns the number of tokens, prompt and special tokens included, to which longer texts are truncated.
     pub fn max_tokens(&self) -> usize {
         self.spec.max_tokens()
     }
 
-    /// See [`ModelSpec::fingerprint`].
+    /// Returns the [`ModelSpec::fingerprint`] of the model.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint
     }
 
-    /// Equal only for what gives the same numbers to the last bit, for caches: an index is content with the same
-    /// fingerprint, but another provider, library or mapped form rounds in other places.
+    /// Returns a hash that is equal only for models that give the same vectors to the last bit, as a cache
+    /// needs it. An index needs only the same [`Model::fingerprint`]: another provider, library or mapped
+    /// form rounds differently.
     pub fn exact_fingerprint(&self) -> [u8; 32] {
         self.exact
     }
 
-    /// What the model was loaded from.
+    /// Returns the description that the model was loaded from.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// The file behind the session: the mapped form, or the ONNX file if there is none that fits it.
+    /// Returns the path of the file that sessions read: the mapped form, or the ONNX file if it has none.
     pub fn loaded_from(&self) -> &Path {
         &self.file.path
     }
 
-    /// Embeds texts: any UTF-8, empty ones too. Longer texts than the model takes are cut and counted.
+    /// Embeds texts: any UTF-8, including empty ones. Texts that are longer than the model's maximum are
+    /// truncated.
     ///
-    /// The work is done on up to `job.threads` threads, all of which have ended when this returns; meanwhile the
-    /// calling thread asks `job.should_stop` every few milliseconds, and a run of the model that is then under way is
-    /// terminated. A text's vector does not depend on what else is in the call, to within a cosine of 1e-5.
+    /// The work is done on up to `job.threads` threads, all of which have ended when this returns. Meanwhile
+    /// the calling thread asks `job.should_stop` every few milliseconds; if it returns true, runs of the
+    /// model under way are terminated. A text's vector does not depend on the other texts, to within a cosine
+    /// of 1e-5.
     ///
-    /// Sorting by length makes large calls cheaper: some hundreds of texts at once are a good number.
+    /// Rows of similar length share a run, so a call with some hundreds of texts costs less per text than one
+    /// with few.
     ///
-    /// `Stopped`; `Tokenizer`, `Inference` or `NotFinite` if the model failed on any text; `Threads`; `ModelFile` if
-    /// another session was needed and the model's files had been replaced meanwhile: then open and load it again.
+    /// # Errors
+    ///
+    /// `Stopped`; `Tokenizer`, `Inference` or `NotFinite` if the model failed on any text; `Threads`;
+    /// `ModelFile` if another session was needed and the model's files had been replaced: open and load the
+    /// model again then.
     pub fn embed(&self, texts: &[&str], role: Role, job: &Job) -> Result<Embedded, EmbedError> {
         let tokens = self.tokens(texts, role, job)?;
         let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.ids.len()).collect();
@@ -242,12 +245,12 @@ impl Model {
         let runs = batch::plan(&lengths, self.limits(), threads);
         let mut embedded = Embedded {
             vectors: vec![0.0; texts.len() * self.dim],
-            cut: tokens.iter().map(|tokens| tokens.truncated).collect(),
+            truncated: tokens.iter().map(|tokens| tokens.truncated).collect(),
             tokens: lengths.iter().sum(),
             batches: runs.len(),
         };
         let run = self.run_all(&runs, &tokens, threads, job);
-        self.give_back_sessions();
+        self.close_surplus_sessions();
         for (rows, vectors) in runs.iter().zip(run?) {
             for (&row, vector) in rows.iter().zip(vectors.chunks_exact(self.dim)) {
                 embedded.vectors[row * self.dim..][..self.dim].copy_from_slice(vector);
@@ -256,21 +259,24 @@ impl Model {
         Ok(embedded)
     }
 
-    /// Whether a text is longer than the model takes. On the calling thread.
-    pub fn cuts(&self, text: &str, role: Role, job: &Job) -> Result<bool, EmbedError> {
-        Ok(self.text_tokens.split(text, role, job.should_stop)?.truncated)
+    /// Returns whether a text is longer than the model's maximum. Works on the calling thread.
+    pub fn truncates(&self, text: &str, role: Role, job: &Job) -> Result<bool, EmbedError> {
+        Ok(self.tokenizer.tokenize(text, role, job.should_stop)?.truncated)
     }
 
+    /// Tokenizes the texts, in their order.
     fn tokens(&self, texts: &[&str], role: Role, job: &Job) -> Result<Vec<Tokens>, EmbedError> {
-        let stop = StopFlag::new(&|| {});
-        let should_stop = || stop.is_raised();
-        let work = |text: usize| self.text_tokens.split(texts[text], role, &should_stop);
-        // Splitting a text takes less time than starting a thread: a second one has to have some to do.
-        let threads = job.threads.min(texts.len().div_ceil(64));
-        workers::run(job, threads, texts.len(), &stop, &work, &|| self.failed("the tokenizer panicked"))
+        let tokenize =
+            |text: usize, stop: &StopFlag| self.tokenizer.tokenize(texts[text], role, &|| stop.is_raised());
+        let threads = job.threads.min(texts.len().div_ceil(MIN_TEXTS_PER_THREAD));
+        let work = Work { pieces: texts.len(), threads, run_piece: &tokenize, interrupt: &|| {} };
+        work.run(job).map_err(|failure| match failure {
+            Failure::Panicked => self.failed("the tokenizer panicked"),
+            other => worker_failed(self.name(), other),
+        })
     }
 
-    /// The vectors of each run, its rows one after the other.
+    /// Returns the vectors of each run, its rows one after the other.
     fn run_all(
         &self,
         runs: &[Vec<usize>],
@@ -279,28 +285,27 @@ impl Model {
         job: &Job,
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
         let interrupter = interrupter(self.name())?;
-        let interrupt = || interrupter.interrupt();
-        let stop = StopFlag::new(&interrupt);
-        let work = |run: usize| {
+        let embed_run = |run: usize, _: &StopFlag| {
             let rows = runs[run].iter().map(|&row| tokens[row].ids.as_slice()).collect();
-            let result = self.run(rows, &interrupter);
-            // What is interrupted fails in some way or other; what matters is that it was to stop.
-            if stop.is_raised() { Err(EmbedError::Stopped) } else { result }
+            self.run(rows, &interrupter)
         };
-        workers::run(job, threads, runs.len(), &stop, &work, &|| self.failed("a worker thread panicked"))
+        let interrupt = || interrupter.interrupt();
+        let work = Work { pieces: runs.len(), threads, run_piece: &embed_run, interrupt: &interrupt };
+        work.run(job).map_err(|failure| worker_failed(self.name(), failure))
     }
 
-    /// Runs the model once; gives the rows' vectors one after the other.
+    /// Runs the model once and returns the rows' vectors one after the other.
     fn run(&self, rows: Vec<&[u32]>, interrupter: &Interrupter) -> Result<Vec<f32>, EmbedError> {
         let mut session = self.take_session(interrupter)?;
-        let batch = Batch { rows, pad_token: self.text_tokens.pad_token() };
+        let batch = Batch { rows, pad_token: self.tokenizer.pad_token() };
         let read = |numbers: &[f32], dim: usize| self.vectors(&batch, numbers, dim);
-        let result = session::run(&mut session, &self.signature, &batch, interrupter, read);
+        let result = onnx_session::run(&mut session, &self.signature, &batch, interrupter, read);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
-        result.map_err(|reason| self.failed(&reason))?
+        result.map_err(|e| self.failed(&e.to_string()))?
     }
 
-    /// Pools and scales what the model gave for a batch.
+    /// Pools and scales the output for a batch: `numbers` has the same shape for each row, with `dim` numbers
+    /// per vector.
     fn vectors(&self, batch: &Batch, numbers: &[f32], dim: usize) -> Result<Vec<f32>, EmbedError> {
         if dim != self.dim && self.dim != 0 || dim == 0 || dim > MAX_DIM {
             let expected = if self.dim == 0 { format!("1 to {MAX_DIM}") } else { self.dim.to_string() };
@@ -312,65 +317,66 @@ impl Model {
             batch.rows.iter().zip(vectors.chunks_exact_mut(dim)).zip(numbers.chunks_exact(per_row))
         {
             let pooling = if self.signature.per_token { self.spec.pooling() } else { None };
-            pool(pooling.unwrap_or(Pooling::Cls), given, row.len(), vector);
-            if !normalise(vector) {
+            if !pool_to_unit_length(pooling.unwrap_or(Pooling::Cls), given, row.len(), vector) {
                 return Err(EmbedError::NotFinite { model: self.name().to_owned() });
             }
         }
         Ok(vectors)
     }
 
-    /// Runs the model on one short text, on the calling thread, to learn the length of its vectors.
+    /// Runs the model on one short text, on the calling thread, and returns the dimension of its vectors.
     fn probe(&self, interrupter: &Interrupter) -> Result<usize, EmbedError> {
-        let tokens = self.text_tokens.split("a", Role::Passage, &|| false)?;
+        let tokens = self.tokenizer.tokenize("a", Role::Passage, &|| false)?;
         Ok(self.run(vec![&tokens.ids], interrupter)?.len())
     }
 
+    /// Returns an idle session, or a new one.
     fn take_session(&self, interrupter: &Interrupter) -> Result<Session, EmbedError> {
         if let Some(session) = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(session);
         }
-        let session = session::open(self.library, &self.file, self.provider, interrupter)?;
+        let session = onnx_session::open(self.library, &self.file, self.provider, interrupter)?;
         if self.file.held.is_none() {
-            // Another model under the same name would give other vectors for some of the rows.
+            // Sessions of two models under the same name would give vectors that do not belong together.
             self.spec.check_unchanged()?;
         }
         Ok(session)
     }
 
-    /// Ends the sessions that hold more memory than may be held for nothing.
-    fn give_back_sessions(&self) {
+    /// Closes sessions until the idle ones hold no more memory than they may.
+    fn close_surplus_sessions(&self) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.truncate(self.sessions_kept());
     }
 
-    /// Sessions that stay between two calls.
+    /// Returns the number of sessions that stay between two calls.
     fn sessions_kept(&self) -> usize {
         match self.provider {
             Provider::Cpu if self.file.mapped => usize::MAX,
-            _ => (COPIES_KEPT / self.spec.weight_bytes().max(1)).max(1) as usize,
+            _ => (MAX_IDLE_BYTES_OF_COPIES / self.spec.weight_bytes().max(1)).max(1) as usize,
         }
     }
 
-    /// How many threads may run the model at once, with so many tokens to do.
+    /// Returns how many threads are to run the model at once in a call with this many tokens.
     fn threads(&self, job: &Job, tokens: usize) -> usize {
         let sessions = match self.provider {
             Provider::Cpu if self.file.mapped => usize::MAX,
             Provider::Cpu => {
-                let most = (COPIES_LIMIT / self.spec.weight_bytes().max(1)).max(1) as usize;
-                most.min(self.sessions_kept().max(tokens / TOKENS_PER_COPY))
+                let most = (MAX_BYTES_OF_COPIES / self.spec.weight_bytes().max(1)).max(1) as usize;
+                most.min(self.sessions_kept().max(tokens / MIN_TOKENS_PER_COPY))
             }
-            // The device does one run at a time anyway, and has room for one copy of the weights.
+            // The device does one run at a time, and its memory may hold only one copy of the weights.
             Provider::Cuda => 1,
         };
         job.threads.clamp(1, sessions)
     }
 
-    fn limits(&self) -> Limits {
+    /// Returns how much a run may hold.
+    fn limits(&self) -> BatchLimits {
         match self.provider {
-            _ if self.spec.settings().one_row_per_run => batch::ONE_ROW,
-            Provider::Cpu => batch::CPU,
-            Provider::Cuda => batch::ACCELERATOR,
+            _ if self.spec.settings().one_row_per_run => BatchLimits::ONE_ROW,
+            Provider::Cpu => BatchLimits::CPU,
+            Provider::Cuda => BatchLimits::ACCELERATOR,
         }
     }
 
@@ -379,29 +385,29 @@ impl Model {
     }
 }
 
-/// See [`Model::exact_fingerprint`].
+/// Computes [`Model::exact_fingerprint`].
 fn exact_fingerprint(
     library: &Library,
     spec: &ModelSpec,
     provider: Provider,
     fingerprint: [u8; 32],
-    serving: &Serving,
+    served: &ServedFiles,
 ) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&fingerprint);
-    hasher.update(&[provider as u8, u8::from(serving.mapped)]);
-    // A step that is left out makes no other vectors, but none.
+    hasher.update(&[provider as u8, u8::from(served.mapped)]);
+    // A step that the ONNX file leaves out decides whether there are vectors, not which.
     for text in [library.build_info(), spec.extra_step().unwrap_or_default()] {
         hasher.update(blake3::hash(text.as_bytes()).as_bytes());
     }
-    for hash in serving.hashes() {
+    for hash in served.hashes() {
         hasher.update(hash.as_bytes());
     }
     *hasher.finalize().as_bytes()
 }
 
-/// What the store remembers a model's first run under.
-fn ran(exact: &[u8; 32]) -> String {
+/// Returns the key under which the store remembers the dimension of a model that has run.
+fn dim_key(exact: &[u8; 32]) -> String {
     format!("ran-{}", blake3::Hash::from_bytes(*exact).to_hex())
 }
 
@@ -409,28 +415,18 @@ fn failed(model: &str, reason: &str) -> EmbedError {
     EmbedError::Inference { model: model.to_owned(), reason: reason.to_owned() }
 }
 
-fn interrupter(model: &str) -> Result<Interrupter, EmbedError> {
-    Interrupter::new().map_err(|e| failed(model, &e.to_string()))
+/// Turns what the worker threads report into an error of this model.
+fn worker_failed(model: &str, failure: Failure<EmbedError>) -> EmbedError {
+    match failure {
+        Failure::Stopped => EmbedError::Stopped,
+        Failure::Piece(e) => e,
+        Failure::Panicked => failed(model, "a worker thread panicked"),
+        Failure::NoThread(refused) => EmbedError::Threads {
+            reason: refused.map_or_else(|| "none was started".to_owned(), |e| e.to_string()),
+        },
+    }
 }
 
-impl Embedder for Model {
-    fn name(&self) -> &str {
-        self.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.dim()
-    }
-
-    fn max_tokens(&self) -> usize {
-        self.max_tokens()
-    }
-
-    fn fingerprint(&self) -> [u8; 32] {
-        self.fingerprint()
-    }
-
-    fn embed(&self, texts: &[&str], role: Role, job: &Job) -> Result<Embedded, EmbedError> {
-        self.embed(texts, role, job)
-    }
+fn interrupter(model: &str) -> Result<Interrupter, EmbedError> {
+    Interrupter::new().map_err(|e| failed(model, &e.to_string()))
 }

@@ -1,16 +1,18 @@
-//! What a model's folder holds: its files, its settings, its fingerprint. Needs no ONNX Runtime.
+//! What a model's folder holds: its files, its settings and its fingerprint. Needs no ONNX Runtime.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::folder::{Folder, GRAPH_LIMIT, Stamp, TOKENIZER_LIMIT, WEIGHTS_LIMIT, is_plain_name};
-use crate::mapped::Mapped;
-use crate::onnx::{self, Scan};
-use crate::settings::{self, Gathered, Pooling, Settings};
-use crate::store::{Held, Original, ShouldStop, Store};
-use crate::{EmbedError, Role};
+use leann_value::Role;
+
+use crate::EmbedError;
+use crate::folder::{Folder, MAX_GRAPH_BYTES, MAX_TOKENIZER_BYTES, MAX_WEIGHTS_BYTES, Stamp, is_plain_name};
+use crate::mapped::MappedForm;
+use crate::model_settings::{self, Gathered, ModelSettings, Pooling};
+use crate::onnx_file::{self, Scan, ScanError};
+use crate::store::{HeldCopy, ModelStore, Original, ShouldStop};
 
 /// A model as its folder describes it.
 #[derive(Clone, Debug)]
@@ -19,11 +21,12 @@ pub struct ModelSpec {
     folder: Folder,
     gathered: Gathered,
     tokenizer: PathBuf,
-    /// The ONNX file first, then the files it keeps weights in; empty when only the mapped form is there.
+    /// The ONNX file, then the files it keeps weights in. Empty if only the mapped form exists.
     weights: Vec<Weights>,
-    mapped: Option<Mapped>,
-    /// Of all of these files, taken before anything but their names mattered.
+    mapped: Option<MappedForm>,
+    /// The identities of all of these files when the folder was opened.
     stamp: Stamp,
+    /// The hashes of `weights`, once they are known.
     hashes: OnceLock<Vec<blake3::Hash>>,
     fingerprint: OnceLock<[u8; 32]>,
 }
@@ -31,41 +34,46 @@ pub struct ModelSpec {
 /// A file that weights come from.
 #[derive(Clone, Debug)]
 struct Weights {
-    /// Without its folder.
+    /// The file name.
     name: String,
     path: PathBuf,
     bytes: u64,
 }
 
-/// The files that a model is to be served from: the first names the others.
-pub struct Serving<'a> {
+/// The files from which sessions of a model are made. The first refers to the others by name.
+pub struct ServedFiles<'a> {
     originals: Vec<Original<'a>>,
-    /// Already optimised, with weights that stay in the file.
+    /// Whether it is the mapped form: optimized, with weights that stay in the file.
     pub mapped: bool,
 }
 
-/// The file to make sessions from.
+/// The file that sessions are made from.
 #[derive(Debug)]
 pub struct SessionFile {
     pub path: PathBuf,
-    /// Already optimised, with weights that stay in the file.
+    /// Whether it is the mapped form: optimized, with weights that stay in the file.
     pub mapped: bool,
-    /// The copy that it lies in, if it lies in one.
-    pub held: Option<Held>,
+    /// The copy that holds the file, if the store has one.
+    pub held: Option<HeldCopy>,
 }
 
-/// The weights, unless `leann.json` says otherwise.
+/// Where the ONNX file is, unless `leann.json` names another.
 const MODEL_FILES: [&str; 2] = ["onnx/model.onnx", "model.onnx"];
+/// The file name of the tokenizer.
 const TOKENIZER: &str = "tokenizer.json";
-/// Changes when the same folder would give other vectors than before.
+/// What every fingerprint begins with. It changes when this crate embeds the texts of an unchanged folder
+/// differently.
 const FINGERPRINT_DOMAIN: &[u8] = b"leann model 2\0";
 
 impl ModelSpec {
-    /// Reads the settings in `dir`. A link to a folder is followed; links inside may not lead out of it.
+    /// Reads the settings of the model in `dir`. `dir` may be a link, but links inside it must not lead out
+    /// of it.
     ///
-    /// `ModelMissing` when there is no such folder, or no ONNX file or `tokenizer.json` in it; `ModelFile` naming the
-    /// file that cannot be read, is too large or says something it cannot mean; `Unsupported` for a model this crate
-    /// would embed wrongly.
+    /// # Errors
+    ///
+    /// `ModelMissing` if there is no such folder, or no ONNX file or `tokenizer.json` in it; `ModelFile` for
+    /// a file that cannot be read, is too large or has impossible content; `Unsupported` for a model whose
+    /// settings this crate cannot follow.
     pub fn open(dir: &Path) -> Result<ModelSpec, EmbedError> {
         ModelSpec::open_stoppable(dir, &|| false)
     }
@@ -74,36 +82,40 @@ impl ModelSpec {
         let folder = Folder::open(dir)?;
         let name =
             dir.file_name().or(folder.path().file_name()).unwrap_or_default().to_string_lossy().into_owned();
-        let mut gathered = settings::gather(&folder, &name)?;
+        let mut gathered = model_settings::gather(&folder, &name)?;
         let missing =
             |reason: &str| EmbedError::ModelMissing { path: dir.to_owned(), reason: reason.to_owned() };
-        let Some((tokenizer, _)) = folder.find(Path::new(TOKENIZER), TOKENIZER_LIMIT)? else {
+        let Some((tokenizer, _)) = folder.find(Path::new(TOKENIZER), MAX_TOKENIZER_BYTES)? else {
             return Err(missing("it holds no tokenizer.json"));
         };
         let source = find_source(&folder, gathered.model_file.as_deref())?.ok_or_else(|| {
             missing("it holds neither onnx/model.onnx nor model.onnx, nor what leann.json names")
         })?;
-        let mapped = Mapped::find(&folder, &source)?;
+        let mapped = MappedForm::find(&folder, &source)?;
         let (weights, scan) = find_weights(&folder, &source, should_stop)?;
         gathered.settings.one_row_per_run = gathered.one_row_per_run.unwrap_or_else(|| {
             let receipt = mapped.as_ref().map(|mapped| mapped.one_row_per_run);
-            scan.map(|scan| scan.dynamic_quantisation).or(receipt).unwrap_or(false)
+            scan.map(|scan| scan.dynamic_quantization).or(receipt).unwrap_or(false)
         });
-        let derived = mapped.iter().flat_map(Mapped::paths);
+        let derived = mapped.iter().flat_map(MappedForm::paths);
         let files =
             weights.iter().map(|file| file.path.as_path()).chain(derived).chain([tokenizer.as_path()]);
-        let stamp = Stamp::of(files)?;
+        let stamp = Stamp::new(files)?;
         let (hashes, fingerprint) = (OnceLock::new(), OnceLock::new());
         Ok(ModelSpec { name, folder, gathered, tokenizer, weights, mapped, stamp, hashes, fingerprint })
     }
 
-    /// Opens the model called `name` in a folder of models. `name` has to be the plain name of a folder in it: no
-    /// path, no `..`, not hidden, and not a link that leads out of `models`.
+    /// Opens the model called `name` in a folder of models. `name` has to be the plain name of a folder in
+    /// it: not a path, not `..`, not hidden, and not a link that leads out of `models`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ModelSpec::open`]; `ModelMissing` for any other name.
     pub fn find(models: &Path, name: &str) -> Result<ModelSpec, EmbedError> {
         ModelSpec::find_stoppable(models, name, &|| false)
     }
 
-    /// The same, given up with `Stopped` when `should_stop` says so.
+    /// Opens a model like [`ModelSpec::find`], but fails with `Stopped` once `should_stop` returns true.
     pub fn find_stoppable(
         models: &Path,
         name: &str,
@@ -122,8 +134,13 @@ impl ModelSpec {
         ModelSpec::open_stoppable(&dir, should_stop)
     }
 
-    /// The names of the folders in `models` that look like models, sorted: they hold a `tokenizer.json` or an ONNX file,
-    /// or cannot be looked into. Whether one is a usable model shows when it is opened and loaded.
+    /// Returns the names of the folders in `models` that look like models, sorted: those that hold a
+    /// `tokenizer.json` or an ONNX file, or that cannot be read. Only opening and loading one shows whether
+    /// it is usable.
+    ///
+    /// # Errors
+    ///
+    /// `ModelMissing` if `models` cannot be read.
     pub fn list(models: &Path) -> Result<Vec<String>, EmbedError> {
         let missing =
             |e: std::io::Error| EmbedError::ModelMissing { path: models.to_owned(), reason: e.to_string() };
@@ -139,32 +156,34 @@ impl ModelSpec {
         Ok(names)
     }
 
-    /// The folder's name.
+    /// Returns the folder's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The folder's real path.
+    /// Returns the folder's real path.
     pub fn dir(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Numbers per vector, when the settings say so; what the model really gives shows when it is loaded.
+    /// Returns the number of components of a vector that the settings give. [`crate::Model::dim`] is the true
+    /// one.
     pub fn dim(&self) -> Option<usize> {
         self.gathered.dim
     }
 
-    /// Longer texts are cut to this many tokens, special tokens and prompt counted.
+    /// Returns the number of tokens, prompt and special tokens included, to which longer texts are truncated.
     pub fn max_tokens(&self) -> usize {
         self.settings().max_tokens
     }
 
-    /// None where no file says: usable only if the ONNX file gives a vector for each text itself.
+    /// Returns the pooling, or None if no file names one. The ONNX file itself has to give a vector for each
+    /// text then.
     pub fn pooling(&self) -> Option<Pooling> {
         self.settings().pooling
     }
 
-    /// What is put before a text of this role; often nothing.
+    /// Returns what is put before a text of this role, often nothing.
     pub fn prompt(&self, role: Role) -> &str {
         match role {
             Role::Query => &self.settings().query_prompt,
@@ -172,23 +191,28 @@ impl ModelSpec {
         }
     }
 
-    /// Whether the model itself asks for vectors of unit length. They are scaled to it in any case.
-    pub fn normalises(&self) -> bool {
-        self.gathered.normalises
+    /// Returns whether the settings ask for vectors of unit length. This crate scales all vectors to it.
+    pub fn normalizes(&self) -> bool {
+        self.gathered.normalizes
     }
 
-    /// blake3 of all that decides which vector a text gets: the weights, the tokenizer and the settings. Equal for
-    /// copies of a folder, and with or without the mapped form.
+    /// Returns the blake3 hash of all that decides which vector a text gets: the weights, the tokenizer and
+    /// the settings. It is equal for copies of a folder, and with or without the mapped form.
     ///
-    /// Reads the whole of the weights the first time; later calls are free.
+    /// The first call reads all weights, later calls nothing.
+    ///
+    /// # Errors
+    ///
+    /// `ModelFile` if a file cannot be read.
     pub fn fingerprint(&self) -> Result<[u8; 32], EmbedError> {
-        self.fingerprint_stoppable(&Store::none(), &|| false)
+        self.fingerprint_stoppable(&ModelStore::none(), &|| false)
     }
 
-    /// The same, reading only what the store does not remember, given up with `Stopped` when `should_stop` says so.
+    /// Computes the [`ModelSpec::fingerprint`] with the hashes that the store remembers. Fails with `Stopped`
+    /// once `should_stop` returns true.
     pub fn fingerprint_stoppable(
         &self,
-        store: &Store,
+        store: &ModelStore,
         should_stop: ShouldStop,
     ) -> Result<[u8; 32], EmbedError> {
         if let Some(known) = self.fingerprint.get() {
@@ -210,51 +234,56 @@ impl ModelSpec {
         Ok(*self.fingerprint.get_or_init(|| *hasher.finalize().as_bytes()))
     }
 
-    /// `ModelFile` if any of the model's files is no longer the one that was there when the spec was opened: what was
-    /// read before and what is read after would be two models.
+    /// Fails with `ModelFile` if a file was replaced since the spec was opened: what was read before and what
+    /// is read after would belong to two models.
     pub(crate) fn check_unchanged(&self) -> Result<(), EmbedError> {
         self.stamp.check()
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    /// Returns the settings that decide which vector a text gets.
+    pub(crate) fn settings(&self) -> &ModelSettings {
         &self.gathered.settings
     }
 
+    /// Returns the step after the encoder that only the ONNX file can do, if there is one.
     pub(crate) fn extra_step(&self) -> Option<&str> {
         self.gathered.extra_step.as_deref()
     }
 
+    /// Returns the path of `tokenizer.json`, for error messages.
     pub(crate) fn tokenizer_path(&self) -> &Path {
         &self.tokenizer
     }
 
+    /// Reads `tokenizer.json`.
     pub(crate) fn tokenizer_json(&self) -> Result<Vec<u8>, EmbedError> {
-        let read = self.folder.read(Path::new(TOKENIZER), TOKENIZER_LIMIT)?;
+        let read = self.folder.read(Path::new(TOKENIZER), MAX_TOKENIZER_BYTES)?;
         read.ok_or_else(|| EmbedError::ModelFile {
             path: self.tokenizer.clone(),
             reason: "it is no longer there".to_owned(),
         })
     }
 
-    /// Size of all weights in bytes, for the memory a copy of them takes.
+    /// Returns the size of all weights in bytes, which is the memory that a copy of them takes.
     pub(crate) fn weight_bytes(&self) -> u64 {
         self.weights.iter().map(|file| file.bytes).sum()
     }
 
-    /// The mapped form for the CPU if it was made from these weights, else the ONNX file. Verified.
-    pub(crate) fn serving(
+    /// Returns the files to make sessions from: the mapped form for the CPU if it was made from these
+    /// weights, or else the ONNX file. Verifies the hashes of the mapped form.
+    pub(crate) fn served_files(
         &self,
         cpu: bool,
-        store: &Store,
+        store: &ModelStore,
         should_stop: ShouldStop,
-    ) -> Result<Serving<'_>, EmbedError> {
+    ) -> Result<ServedFiles<'_>, EmbedError> {
         let hashes = self.hashes(store, should_stop)?;
         if cpu
             && let Some(mapped) = &self.mapped
             && hashes == mapped.sources()
         {
             mapped.verify(store, should_stop)?;
-            return Ok(Serving { originals: mapped.originals().into(), mapped: true });
+            return Ok(ServedFiles { originals: mapped.originals().into(), mapped: true });
         }
         if self.weights.is_empty() {
             return Err(EmbedError::ModelMissing {
@@ -268,10 +297,11 @@ impl ModelSpec {
             .zip(hashes)
             .map(|(file, hash)| Original { path: &file.path, name: file.name.as_ref(), hash: *hash })
             .collect();
-        Ok(Serving { originals, mapped: false })
+        Ok(ServedFiles { originals, mapped: false })
     }
 
-    fn hashes(&self, store: &Store, should_stop: ShouldStop) -> Result<&[blake3::Hash], EmbedError> {
+    /// Returns the hashes of the weights. Without an ONNX file, those in the receipt of the mapped form.
+    fn hashes(&self, store: &ModelStore, should_stop: ShouldStop) -> Result<&[blake3::Hash], EmbedError> {
         if self.hashes.get().is_none() {
             let hashes = match &self.mapped {
                 Some(mapped) if self.weights.is_empty() => mapped.sources().to_vec(),
@@ -286,15 +316,15 @@ impl ModelSpec {
     }
 }
 
-impl Serving<'_> {
-    /// Of the content of the files.
+impl ServedFiles<'_> {
+    /// Returns the hashes of the files.
     pub fn hashes(&self) -> impl Iterator<Item = &blake3::Hash> {
         self.originals.iter().map(|file| &file.hash)
     }
 
-    /// A copy of the files, if the store has a place for it, or they themselves. A file alone is read and not mapped, so
-    /// it needs no copy.
-    pub fn file(&self, store: &Store, should_stop: ShouldStop) -> Result<SessionFile, EmbedError> {
+    /// Copies the files if the store has a folder, and returns the first of the copies, or else of the
+    /// originals. A single file is read and not mapped, so it needs no copy.
+    pub fn file(&self, store: &ModelStore, should_stop: ShouldStop) -> Result<SessionFile, EmbedError> {
         let first = &self.originals[0];
         let held = if self.originals.len() > 1 { store.copy(&self.originals, should_stop)? } else { None };
         let path = match &held {
@@ -305,7 +335,7 @@ impl Serving<'_> {
     }
 }
 
-/// Whether a folder of the folder of models is to be listed.
+/// Returns whether [`ModelSpec::list`] names a folder.
 fn looks_like_a_model(dir: &Path) -> bool {
     let there = |file: &str| match dir.join(file).symlink_metadata() {
         Ok(_) => true,
@@ -318,7 +348,7 @@ fn looks_like_a_model(dir: &Path) -> bool {
     there(TOKENIZER) || holds_onnx(dir) || holds_onnx(&dir.join("onnx"))
 }
 
-/// The ONNX file's path relative to the folder; it may be absent if its mapped form is there.
+/// Returns the ONNX file's path relative to the folder. The file may be absent if its mapped form exists.
 fn find_source(folder: &Folder, named: Option<&Path>) -> Result<Option<PathBuf>, EmbedError> {
     let usual = MODEL_FILES.map(Path::new);
     let candidates = match named {
@@ -326,36 +356,39 @@ fn find_source(folder: &Folder, named: Option<&Path>) -> Result<Option<PathBuf>,
         None => usual.as_slice(),
     };
     for candidate in candidates {
-        if folder.find(candidate, GRAPH_LIMIT)?.is_some() {
+        if folder.find(candidate, MAX_GRAPH_BYTES)?.is_some() {
             return Ok(Some(candidate.to_path_buf()));
         }
     }
     for candidate in candidates {
-        if Mapped::find(folder, candidate)?.is_some() {
+        if MappedForm::find(folder, candidate)?.is_some() {
             return Ok(Some(candidate.to_path_buf()));
         }
     }
     Ok(None)
 }
 
-/// The ONNX file and the files it keeps weights in, and what a look through it found; nothing if it is absent.
+/// Returns the ONNX file, the files it keeps weights in, and what a scan of it found. Nothing if it is
+/// absent.
 fn find_weights(
     folder: &Folder,
     source: &Path,
     should_stop: ShouldStop,
 ) -> Result<(Vec<Weights>, Option<Scan>), EmbedError> {
-    let Some((path, bytes)) = folder.find(source, GRAPH_LIMIT)? else { return Ok((Vec::new(), None)) };
+    let Some((path, bytes)) = folder.find(source, MAX_GRAPH_BYTES)? else { return Ok((Vec::new(), None)) };
     let refuse = |reason: String| EmbedError::ModelFile { path: path.clone(), reason };
     let file = File::open(&path).map_err(|e| refuse(e.to_string()))?;
-    let scan = onnx::scan(BufReader::new(file), bytes, should_stop).map_err(refuse)?;
-    let scan = scan.ok_or(EmbedError::Stopped)?;
+    let scan = onnx_file::scan(BufReader::new(file), bytes, should_stop).map_err(|e| match e {
+        ScanError::Stopped => EmbedError::Stopped,
+        e => refuse(e.to_string()),
+    })?;
     let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut weights = vec![Weights { name: file_name(source), path: path.clone(), bytes }];
     for name in &scan.external {
         if !is_plain_name(name) {
             return Err(refuse(format!("it keeps weights in \"{name}\", which is not a file beside it")));
         }
-        let Some((path, bytes)) = folder.find(&source.with_file_name(name), WEIGHTS_LIMIT)? else {
+        let Some((path, bytes)) = folder.find(&source.with_file_name(name), MAX_WEIGHTS_BYTES)? else {
             return Err(refuse(format!("it keeps weights in \"{name}\", which is not there")));
         };
         weights.push(Weights { name: name.clone(), path, bytes });

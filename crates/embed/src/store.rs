@@ -1,19 +1,21 @@
-//! A folder that belongs to the server alone: copies of the files that are mapped, and what has been learnt of files.
+//! A folder that belongs to the server alone: copies of the files that are mapped, and remembered hashes of
+//! files.
 //!
-//! Whoever maps a file depends on all who may write it: cut short, the file kills the process (SIGBUS), and changed, it
-//! changes the weights of a model at work. Models come into their folder by cp, rsync or somebody's volume, and all of
-//! these write in place. So nothing is mapped where it was put. Its files are copied into this folder, hashed as they
-//! are read, and all processes of the server map the copy. It is named by the hashes of its content, appears under
-//! that name when it is whole, and has a lock file that says who uses it; the kernel takes the lock from a process that
-//! dies.
+//! A process that maps a file depends on everyone who may write it. If the file is truncated, the process
+//! dies (SIGBUS); if it is overwritten, the weights of a model in use change. Models come into their folder
+//! by cp, rsync or a mounted volume, and all of these write in place. So no file is mapped where it was put.
+//! The files are copied into this folder, hashed as they are read, and all processes of the server map the
+//! copy. A copy is named by the hashes of its content and gets that name when it is complete. A lock file
+//! beside it shows whether it is in use; the kernel releases the lock of a process that dies.
 //!
-//! Hashing takes longer than loading: 70 ms for 90 MB. So a file's hash is remembered, under what the file system says
-//! of the file: device, inode, size, and the times of the last change of its content and of anything about it. The last
-//! of these only the kernel sets, so no copy with times kept and no touch can pass for the file that was hashed. A file
-//! that changed in the last two seconds is not remembered: another change might still get the same time.
+//! Hashing takes longer than loading: 70 ms for 90 MB. So a file's hash is remembered under what the file
+//! system knows of the file: device, inode, size, and the times of the last change of its content (mtime) and
+//! of its inode (ctime). Only the kernel sets the ctime, so neither a copy that keeps times nor a touch can
+//! make another file look like the one that was hashed. The hash of a file that changed in the last two
+//! seconds is not remembered, because another change might get the same time.
 //!
-//! All of it can be made again, so the folder may be removed whenever no process uses it. Without a folder
-//! ([`Store::none`]), files are hashed each time and mapped where they lie.
+//! Everything in the folder can be made again, so it may be removed whenever no process uses it. Without a
+//! folder ([`ModelStore::none`]), files are hashed each time and mapped where they are.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -26,58 +28,64 @@ use std::time::{Duration, SystemTime};
 use crate::EmbedError;
 use crate::folder::{Identity, identity, read_failed};
 
-/// Where copies are kept and hashes remembered, if anywhere.
+/// Where copies of model files are kept and hashes remembered, if anywhere.
 #[derive(Clone, Debug, Default)]
-pub struct Store {
+pub struct ModelStore {
     root: Option<PathBuf>,
 }
 
-/// A file to be copied, and what has to be in it.
+/// A file to copy, and the hash that its content has to have.
 pub struct Original<'a> {
     pub path: &'a Path,
-    /// Its name in the copy.
+    /// The file's name in the copy.
     pub name: &'a OsStr,
     pub hash: blake3::Hash,
 }
 
-/// A copy in use: nobody removes it while this lives.
+/// A copy in use, which no process removes while this value exists.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldCopy {
     folder: PathBuf,
     lock: File,
-    /// Whether it was made for this use.
+    /// Whether it was made for this value, and not found.
     made: bool,
 }
 
-/// Asked now and then: is the work to be given up?
+/// Called now and then. Returns true if the work is to be given up.
 pub type ShouldStop<'a> = &'a dyn Fn() -> bool;
 
-/// A file as young as this may change once more without another time of change.
-const TOO_YOUNG: Duration = Duration::from_secs(2);
-/// A copy that no process has used for so long is removed when another one is made.
-const UNUSED: Duration = Duration::from_secs(3600);
-/// Large enough for the hash's widest vectors, small enough for the cache.
-const CHUNK: usize = 256 << 10;
+/// Time since a file's last change from which its hash is remembered: a younger file may change again without
+/// a later time of change.
+const MIN_REMEMBERED_AGE: Duration = Duration::from_secs(2);
+/// Time for which a copy may be unused. An older one is removed when another copy is made.
+const MAX_UNUSED_TIME: Duration = Duration::from_secs(3600);
+/// Time between two attempts to lock a copy that another process is making.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Size of the pieces in which files are read, in bytes: large enough for the widest vectors of blake3, small
+/// enough for the CPU's cache.
+const CHUNK_BYTES: usize = 256 << 10;
 
-impl Store {
-    /// Nothing is copied or remembered.
-    pub fn none() -> Store {
-        Store::default()
+impl ModelStore {
+    /// Returns a store that copies and remembers nothing.
+    pub fn none() -> ModelStore {
+        ModelStore::default()
     }
 
-    /// In this folder, which is made when it is first needed. Nobody else may be able to write it.
-    pub fn in_folder(root: PathBuf) -> Store {
-        Store { root: Some(root) }
+    /// Returns a store in this folder, which is made when it is first needed. Other users must not be able to
+    /// write it.
+    pub fn in_folder(root: PathBuf) -> ModelStore {
+        ModelStore { root: Some(root) }
     }
 
-    /// blake3 of a file's bytes, remembered or computed.
+    /// Returns the blake3 hash of a file's content, remembered or computed. `ModelFile` if the file cannot be
+    /// read or changes meanwhile; `Stopped`.
     pub(crate) fn hash(&self, path: &Path, should_stop: ShouldStop) -> Result<blake3::Hash, EmbedError> {
         let before = identity(path)?;
         let key = format!("hash-{before}");
         if let Some(known) = self.recall(&key).and_then(|hex| blake3::Hash::from_hex(hex).ok()) {
             return Ok(known);
         }
-        let settled = before.changed_before(SystemTime::now() - TOO_YOUNG);
+        let settled = before.changed_before(SystemTime::now() - MIN_REMEMBERED_AGE);
         let mut file = File::open(path).map_err(|e| read_failed(path, &e))?;
         let hash = hash_into(path, &mut file, &mut io::sink(), should_stop)?;
         unchanged(path, &before)?;
@@ -87,12 +95,12 @@ impl Store {
         Ok(hash)
     }
 
-    /// What was remembered under this name.
+    /// Returns what was remembered under this key.
     pub(crate) fn recall(&self, key: &str) -> Option<String> {
         fs::read_to_string(self.root.as_ref()?.join(key)).ok()
     }
 
-    /// Remembers a line, if it can: what is forgotten is found out again.
+    /// Remembers a line. Failures are ignored, because what is not remembered is computed again.
     pub(crate) fn remember(&self, key: &str, line: &str) {
         let Some(root) = &self.root else { return };
         let unfinished = root.join(format!("new-{}-{:?}", std::process::id(), thread::current().id()));
@@ -105,15 +113,16 @@ impl Store {
         }
     }
 
-    /// A folder with copies of these files, made now if there is none; None if there is no place for copies.
+    /// Returns a folder with copies of these files, made now if there is none, or None if this store keeps no
+    /// copies.
     ///
-    /// `ModelFile` naming the file that does not have the hash it should have, or cannot be read; `Store` if the copy
-    /// cannot be written; `Stopped`.
+    /// `ModelFile` for a file that cannot be read or does not have its hash; `Store` if the copy cannot be
+    /// written; `Stopped`.
     pub(crate) fn copy(
         &self,
         originals: &[Original],
         should_stop: ShouldStop,
-    ) -> Result<Option<Held>, EmbedError> {
+    ) -> Result<Option<HeldCopy>, EmbedError> {
         let Some(root) = &self.root else { return Ok(None) };
         let name = name_of(originals);
         let folder = root.join(&name);
@@ -124,9 +133,9 @@ impl Store {
         loop {
             if got(lock.try_lock_shared()).map_err(failed)? {
                 if folder.is_dir() {
-                    // Only to know how long it has been unused.
+                    // The time tells how long the copy has been unused.
                     let _ = lock.set_modified(SystemTime::now());
-                    return Ok(Some(Held { folder, lock, made }));
+                    return Ok(Some(HeldCopy { folder, lock, made }));
                 }
                 lock.unlock().map_err(failed)?;
             }
@@ -142,21 +151,22 @@ impl Store {
                 remove_unused(root, &name);
                 continue;
             }
-            // Another process is making it.
+            // Another process is making the copy.
             if should_stop() {
                 return Err(EmbedError::Stopped);
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(LOCK_POLL_INTERVAL);
         }
     }
 }
 
-impl Held {
+impl HeldCopy {
+    /// Returns the folder of the copy.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Removes the copy if it was made for this use and there is no other.
+    /// Removes the copy if it was made for this value and no process uses it.
     pub fn discard(self) {
         if self.made && self.lock.unlock().is_ok() && matches!(got(self.lock.try_lock()), Ok(true)) {
             let _ = fs::remove_dir_all(&self.folder);
@@ -164,6 +174,7 @@ impl Held {
     }
 }
 
+/// Returns the name of the copy of these files.
 fn name_of(originals: &[Original]) -> String {
     let mut hasher = blake3::Hasher::new();
     for original in originals {
@@ -173,7 +184,7 @@ fn name_of(originals: &[Original]) -> String {
     format!("copy-{}", hasher.finalize().to_hex())
 }
 
-/// Writes a copy whole or not at all. Only for who holds its lock alone.
+/// Writes a complete copy or none. The caller holds the copy's lock exclusively.
 fn make(
     folder: &Path,
     root: &Path,
@@ -182,7 +193,7 @@ fn make(
 ) -> Result<(), EmbedError> {
     let unfinished = folder.with_extension("part");
     let begin = || {
-        // Of a process that was killed.
+        // A process that was killed may have left it.
         match fs::remove_dir_all(&unfinished) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -199,6 +210,7 @@ fn make(
     put
 }
 
+/// Copies a file into a folder and verifies its hash.
 fn copy_file(
     original: &Original,
     folder: &Path,
@@ -222,7 +234,7 @@ fn copy_file(
     Ok(())
 }
 
-/// Tells a failure to write from one to read.
+/// A file to write that keeps its error, to tell a failed write from a failed read.
 struct Writing<'a> {
     to: &'a mut File,
     error: Option<io::Error>,
@@ -245,7 +257,7 @@ impl Write for Writing<'_> {
     }
 }
 
-/// blake3 of what is left of `from`, which goes to `to`.
+/// Copies the rest of `from`, the file at `path`, to `to` and returns its blake3 hash.
 fn hash_into(
     path: &Path,
     from: &mut impl Read,
@@ -253,7 +265,7 @@ fn hash_into(
     should_stop: ShouldStop,
 ) -> Result<blake3::Hash, EmbedError> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         if should_stop() {
             return Err(EmbedError::Stopped);
@@ -270,7 +282,7 @@ fn hash_into(
     }
 }
 
-/// `ModelFile` if the file is no longer the one it was.
+/// Fails with `ModelFile` if the file changed.
 fn unchanged(path: &Path, before: &Identity) -> Result<(), EmbedError> {
     if identity(path)? == *before {
         return Ok(());
@@ -278,7 +290,8 @@ fn unchanged(path: &Path, before: &Identity) -> Result<(), EmbedError> {
     Err(EmbedError::ModelFile { path: path.to_owned(), reason: "it changed while it was read".to_owned() })
 }
 
-/// Copies but `kept` that no process uses and none has used for a while. What fails here is tried again another time.
+/// Removes the copies, except `kept`, that no process has used for [`MAX_UNUSED_TIME`]. Failures are ignored:
+/// the next call tries again.
 fn remove_unused(root: &Path, kept: &str) {
     let Ok(entries) = root.read_dir() else { return };
     for entry in entries.flatten() {
@@ -287,7 +300,7 @@ fn remove_unused(root: &Path, kept: &str) {
         let unused = entry
             .metadata()
             .and_then(|data| data.modified())
-            .is_ok_and(|used| used.elapsed().is_ok_and(|ago| ago > UNUSED));
+            .is_ok_and(|used| used.elapsed().is_ok_and(|ago| ago > MAX_UNUSED_TIME));
         if name == kept || !unused {
             continue;
         }
@@ -299,7 +312,7 @@ fn remove_unused(root: &Path, kept: &str) {
     }
 }
 
-/// Whether a lock was taken, rather than being another's.
+/// Returns whether a lock was taken, and not held by another process.
 fn got(tried: Result<(), TryLockError>) -> io::Result<bool> {
     match tried {
         Ok(()) => Ok(true),
@@ -308,16 +321,19 @@ fn got(tried: Result<(), TryLockError>) -> io::Result<bool> {
     }
 }
 
+/// Returns how files in the store are opened: readable by the server's user only.
 fn own_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
 }
 
+/// Makes a folder, and those above it, accessible to the server's user only.
 fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Returns the error for a copy that cannot be written.
 fn store_failed(root: &Path, e: &io::Error) -> EmbedError {
     EmbedError::Store {
         folder: root.to_owned(),
@@ -336,13 +352,13 @@ mod tests {
 
     struct Place {
         dir: tempfile::TempDir,
-        store: Store,
+        store: ModelStore,
     }
 
     impl Place {
         fn new() -> Place {
             let dir = tempfile::tempdir().unwrap();
-            let store = Store::in_folder(dir.path().join("deep/store"));
+            let store = ModelStore::in_folder(dir.path().join("deep/store"));
             Place { dir, store }
         }
 
@@ -356,8 +372,8 @@ mod tests {
             self.dir.path().join("deep/store")
         }
 
-        /// Of a copy of the file, as if it had this content.
-        fn copy(&self, path: &Path, content: &[u8]) -> Result<Option<Held>, EmbedError> {
+        /// Copies the file as if it had this content.
+        fn copy(&self, path: &Path, content: &[u8]) -> Result<Option<HeldCopy>, EmbedError> {
             let hash = blake3::hash(content);
             self.store.copy(&[Original { path, name: "w".as_ref(), hash }], NEVER)
         }
@@ -368,8 +384,8 @@ mod tests {
     }
 
     fn grow_old(path: &Path) {
-        // The kernel alone sets the time that counts.
-        while identity(path).is_ok_and(|it| !it.changed_before(SystemTime::now() - TOO_YOUNG)) {
+        // Only the kernel sets the ctime, so all a test can do is wait.
+        while identity(path).is_ok_and(|it| !it.changed_before(SystemTime::now() - MIN_REMEMBERED_AGE)) {
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -384,10 +400,10 @@ mod tests {
         grow_old(&path);
         assert_eq!(place.store.hash(&path, NEVER).unwrap(), blake3::hash(&bytes));
         assert_eq!(place.entries(), 1);
-        // Remembered: nothing is read any more, so nothing asks whether to stop.
+        // The hash is remembered: nothing is read, so nothing asks whether to stop.
         assert_eq!(place.store.hash(&path, &|| true).unwrap(), blake3::hash(&bytes));
 
-        // The same size, inode and time of writing: the kernel's own time tells.
+        // Size, inode and mtime are the same. The ctime tells.
         let modified = path.metadata().unwrap().modified().unwrap();
         fs::write(&path, vec![1; bytes.len()]).unwrap();
         File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
@@ -417,7 +433,7 @@ mod tests {
         assert_eq!(fs::read(&copied).unwrap(), b"good weights");
         assert_eq!(copied.metadata().unwrap().mode() & 0o777, 0o600);
         assert_eq!(place.root().metadata().unwrap().mode() & 0o777, 0o700);
-        // Whatever happens to the original, in place or not, the copy stays.
+        // A change of the original in place does not change the copy.
         fs::write(&path, b"").unwrap();
         assert_eq!(fs::read(&copied).unwrap(), b"good weights");
         let again = place.copy(&path, b"good weights").unwrap().unwrap();
@@ -465,12 +481,12 @@ mod tests {
     }
 
     #[test]
-    fn copies_go_when_nobody_has_used_them_for_long() {
+    fn copies_go_when_they_have_been_unused_for_long() {
         let place = Place::new();
         let path = place.file(b"one");
-        let old = |held: &Held| {
+        let old = |held: &HeldCopy| {
             let lock = File::options().write(true).open(held.folder.with_extension("lock")).unwrap();
-            lock.set_modified(SystemTime::now() - 2 * UNUSED).unwrap();
+            lock.set_modified(SystemTime::now() - 2 * MAX_UNUSED_TIME).unwrap();
         };
         let one = place.copy(&path, b"one").unwrap().unwrap();
         old(&one);
@@ -494,9 +510,9 @@ mod tests {
         let used = place.copy(&path, b"one").unwrap().unwrap();
         let folder = look.folder.clone();
         look.discard();
-        assert!(folder.is_dir(), "somebody uses it");
+        assert!(folder.is_dir(), "another one uses it");
         used.discard();
-        assert!(folder.is_dir(), "who uses it did not make it");
+        assert!(folder.is_dir(), "it was not made for this use");
         fs::remove_dir_all(&folder).unwrap();
         place.copy(&path, b"one").unwrap().unwrap().discard();
         assert!(!folder.exists());
@@ -509,7 +525,7 @@ mod tests {
         fs::write(place.dir.path().join("deep"), "a file where the folder should be").unwrap();
         let error = place.copy(&path, b"one").unwrap_err();
         assert!(matches!(&error, EmbedError::Store { folder, .. } if *folder == place.root()), "{error}");
-        // Without a memory the hash is still right.
+        // The hash is right even if it cannot be remembered.
         assert_eq!(place.store.hash(&path, NEVER).unwrap(), blake3::hash(b"one"));
     }
 }

@@ -1,29 +1,31 @@
-//! From a text to the numbers of its tokens.
+//! Tokenizes texts: turns a text into the ids of its tokens.
 //!
-//! The tokenizer's own truncation and padding are switched off. Its padding would start threads of the global rayon
-//! pool, its truncation would first split the whole of a long text, and both are often baked into `tokenizer.json` at
-//! lengths that are not the model's.
+//! The truncation and padding of the tokenizers crate are switched off. Padding would start threads of the
+//! global rayon pool, truncation would first tokenize all of a long text, and `tokenizer.json` often sets
+//! both to lengths that are not the model's.
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use leann_value::Role;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
 
 use crate::EmbedError;
-use crate::Role;
 use crate::spec::ModelSpec;
 
-/// A text as the model sees it.
+/// A text as the model gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
+    /// At least one token id, special tokens included.
     pub ids: Vec<u32>,
-    /// The text was longer than the model's maximum.
+    /// Whether the text was longer than the model's maximum.
     pub truncated: bool,
 }
 
-pub struct TextTokens {
+/// A model's tokenizer, with its prompts and its maximum length.
+pub struct TextTokenizer {
     tokenizer: Tokenizer,
     model: Arc<str>,
     max_tokens: usize,
@@ -34,28 +36,32 @@ pub struct TextTokens {
     pad_token: u32,
 }
 
-/// No text needs more bytes than this for each token the model takes; what is behind is not looked at. It bounds the
-/// time and memory that a text of many megabytes without a word in it can take.
+/// Number of bytes of a text, for each token the model takes, that are looked at. The rest is ignored. It
+/// bounds the time and memory for a text of many megabytes without a word in it.
 const MAX_BYTES_PER_TOKEN: usize = 1024;
-/// How much of a long text is split at first: more than enough for the model's maximum in most languages.
+/// Number of bytes of a long text, for each token the model takes, that are tokenized at first: more than
+/// enough for the model's maximum in most languages.
 const FIRST_BYTES_PER_TOKEN: usize = 16;
-/// Splitting the beginning of a text may end in other tokens than splitting it all would give at that place, if it is
-/// cut where there is no blank; this many tokens at the cut are not trusted.
-const UNSURE_TOKENS: usize = 16;
-/// WordPiece takes time that grows with the third power of a word's length, up to a length that `tokenizer.json` names;
-/// longer words become one unknown token. Published models say 100; no file may say more than this.
+/// Number of tokens before a cut that are not trusted: a text that is cut where there is no blank may have
+/// other tokens there than the whole text.
+const UNTRUSTED_TOKENS: usize = 16;
+/// Largest length of a word in characters that a `tokenizer.json` may set for WordPiece. Longer words become
+/// one unknown token. The time for a word grows with the third power of its length, and published models set
+/// 100.
 const MAX_WORD_CHARS: usize = 200;
-/// sentence-transformers keeps blanks between the prompt and a text. More of them than these are dropped, so that they
-/// cannot crowd out the text.
+/// Largest number of blanks, in bytes, that stay between the prompt and a text, where sentence-transformers
+/// keeps them all. If there are more, all are dropped, so that they cannot crowd out the text.
 const MAX_LEADING_BLANKS: usize = 1024;
 
-impl TextTokens {
-    /// `ModelFile` if `tokenizer.json` is not a tokenizer, `Unsupported` if the model's maximum leaves no room for a
-    /// text between the special tokens.
-    pub fn load(spec: &ModelSpec) -> Result<TextTokens, EmbedError> {
+impl TextTokenizer {
+    /// Reads the tokenizer of a model. `ModelFile` if `tokenizer.json` is not a tokenizer, `Unsupported` if
+    /// the special tokens leave no room for a text within the model's maximum.
+    pub fn load(spec: &ModelSpec) -> Result<TextTokenizer, EmbedError> {
         let json = spec.tokenizer_json()?;
-        let refuse =
-            |reason: String| EmbedError::ModelFile { path: spec.tokenizer_path().to_owned(), reason };
+        let refuse = |e: TokenizerError| EmbedError::ModelFile {
+            path: spec.tokenizer_path().to_owned(),
+            reason: e.to_string(),
+        };
         let mut tokenizer = guarded(|| Tokenizer::from_bytes(&json)).map_err(refuse)?;
         let padding = tokenizer.get_padding().map(|padding| padding.pad_id);
         tokenizer.with_padding(None);
@@ -69,7 +75,7 @@ impl TextTokens {
                 format!("{special_tokens} special tokens leave no room for a text in {max_tokens} tokens");
             return Err(EmbedError::Unsupported { model: spec.name().to_owned(), reason });
         }
-        Ok(TextTokens {
+        Ok(TextTokenizer {
             tokenizer,
             model: spec.name().into(),
             max_tokens,
@@ -81,34 +87,41 @@ impl TextTokens {
         })
     }
 
-    /// The number that stands for no token. Some models find a token's position by it.
+    /// Returns the id that stands for no token. Some models find a token's position by it.
     pub fn pad_token(&self) -> u32 {
         self.pad_token
     }
 
-    /// The tokens of the prompt for `role` and the text, with the model's special tokens: at least one, at most
-    /// `max_tokens`. Depends on nothing but text and role. `Stopped` if `should_stop` says so, which is asked now and then.
-    pub fn split(
+    /// Returns the tokens of the prompt for `role` and the text, with the model's special tokens: at least
+    /// one, at most `max_tokens`. They depend only on the text and the role.
+    ///
+    /// `Tokenizer` if the tokenizer refuses the text; `Stopped` once `should_stop`, called now and then,
+    /// returns true.
+    pub fn tokenize(
         &self,
         text: &str,
         role: Role,
         should_stop: &dyn Fn() -> bool,
     ) -> Result<Tokens, EmbedError> {
-        // Blanks at the ends count neither as text that is looked at nor as text that is cut off.
+        // Blanks at the ends count neither toward the bytes looked at nor as truncated text.
         let text = self.without_outer_blanks(text, role);
         let looked_at = &text[..cut_at(text, self.max_tokens * MAX_BYTES_PER_TOKEN)];
         let prepared = self.prepared(looked_at, role);
-        let failed = |reason| EmbedError::Tokenizer { model: self.model.to_string(), reason };
-        let split = guarded(|| self.split_prepared(&prepared, should_stop)).map_err(failed)?;
+        let failed = |e: TokenizerError| EmbedError::Tokenizer {
+            model: self.model.to_string(),
+            reason: e.to_string(),
+        };
+        let split = guarded(|| self.tokenize_prepared(&prepared, should_stop)).map_err(failed)?;
         let mut tokens = split.ok_or(EmbedError::Stopped)?;
         tokens.truncated |= looked_at.len() < text.len();
         if tokens.ids.is_empty() {
-            // An empty text and a tokenizer without special tokens: the model still has to be given something.
+            // An empty text and a tokenizer without special tokens: the model needs at least one token.
             tokens.ids.push(self.pad_token);
         }
         Ok(tokens)
     }
 
+    /// Returns what is put before a text of this role.
     fn prompt(&self, role: Role) -> &str {
         match role {
             Role::Query => &self.query_prompt,
@@ -116,6 +129,8 @@ impl TextTokens {
         }
     }
 
+    /// Drops the blanks at the end, and those at the beginning unless a prompt comes before them and they are
+    /// few.
     fn without_outer_blanks<'t>(&self, text: &'t str, role: Role) -> &'t str {
         let text = text.trim_end();
         let begin = text.len() - text.trim_start().len();
@@ -123,7 +138,8 @@ impl TextTokens {
         if dropped { &text[begin..] } else { text }
     }
 
-    /// With its prompt, and without blanks at either end, as sentence-transformers has it.
+    /// Returns the text after its prompt and without blanks at either end, as sentence-transformers prepares
+    /// it.
     fn prepared<'t>(&self, text: &'t str, role: Role) -> Cow<'t, str> {
         let prompt = self.prompt(role);
         let text =
@@ -137,8 +153,9 @@ impl TextTokens {
         }
     }
 
-    /// None if it was to stop.
-    fn split_prepared(
+    /// Tokenizes a prepared text, from its beginning only as far as needed. None once `should_stop` returns
+    /// true.
+    fn tokenize_prepared(
         &self,
         text: &str,
         should_stop: &dyn Fn() -> bool,
@@ -151,7 +168,7 @@ impl TextTokens {
             }
             let end = cut_at(text, bytes);
             let encoding = self.tokenizer.encode_fast(&text[..end], false)?;
-            if end == text.len() || encoding.len() > room + UNSURE_TOKENS {
+            if end == text.len() || encoding.len() > room + UNTRUSTED_TOKENS {
                 break encoding;
             }
             bytes *= 4;
@@ -159,7 +176,8 @@ impl TextTokens {
         let truncated = encoding.len() > room;
         if truncated {
             encoding.truncate(room, 0, TruncationDirection::Right);
-            // The rest of the text, as further windows, which the next step would furnish with special tokens too.
+            // Truncation keeps the rest of the text as further windows, to which post-processing would add
+            // special tokens.
             encoding.take_overflowing();
         }
         let encoding = self.tokenizer.post_process(encoding, None, true)?;
@@ -167,7 +185,7 @@ impl TextTokens {
     }
 }
 
-/// See [`MAX_WORD_CHARS`].
+/// Lowers the tokenizer's limit on words to [`MAX_WORD_CHARS`].
 fn limit_words(tokenizer: &mut Tokenizer) {
     if let ModelWrapper::WordPiece(words) = tokenizer.get_model()
         && words.max_input_chars_per_word > MAX_WORD_CHARS
@@ -178,7 +196,8 @@ fn limit_words(tokenizer: &mut Tokenizer) {
     }
 }
 
-/// Where to end a text of at most `bytes` bytes: at a blank if there is one near, else between two characters.
+/// Returns where to end a text of at most `bytes` bytes: at a blank if one is near, or else between two
+/// characters.
 fn cut_at(text: &str, bytes: usize) -> usize {
     if text.len() <= bytes {
         return text.len();
@@ -188,12 +207,18 @@ fn cut_at(text: &str, bytes: usize) -> usize {
     text[near..end].rfind(char::is_whitespace).map_or(end, |blank| near + blank)
 }
 
-/// The tokenizer's errors, and its panics, as text.
-fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|e| e.to_string()),
-        Err(_) => Err("the tokenizer panicked".to_owned()),
-    }
+/// Why the tokenizer gave nothing.
+#[derive(Debug, thiserror::Error)]
+enum TokenizerError {
+    #[error(transparent)]
+    Refused(#[from] tokenizers::Error),
+    #[error("the tokenizer panicked")]
+    Panicked,
+}
+
+/// Calls the tokenizer and turns a panic in it into an error.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, TokenizerError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| TokenizerError::Panicked)?.map_err(TokenizerError::from)
 }
 
 #[cfg(test)]

@@ -1,152 +1,220 @@
 //! Runs pieces of work on threads of its own while the calling thread only waits and asks whether to stop.
 //!
-//! The caller may be a process that must not run signal handlers, or exit handlers, under foreign threads: so threads
-//! are created inside a wrapper of the caller's, the caller's own thread never blocks for longer than a few
-//! milliseconds without asking, and all threads have been joined before this returns, whatever happened.
+//! The caller may be a process whose signal handlers and exit handlers must not run beside other threads.
+//! Therefore threads are created inside a wrapper that the caller supplies, the calling thread asks every
+//! [`POLL_INTERVAL`] whether to stop, and all threads have been joined before [`Work::run`] returns or
+//! unwinds.
+//!
+//! Nothing here knows what the work is: the errors of the pieces are the caller's own type.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use crate::EmbedError;
-
-/// How one call of [`crate::Model::embed`] is to run.
+/// How the calling thread and the threads that work for it get along. See [`crate::Model::embed`].
 pub struct Job<'a> {
-    /// How many threads may work. At least one is started; the calling thread itself only waits.
+    /// Largest number of threads that work at once. At least one is started; the calling thread itself only
+    /// waits.
     pub threads: usize,
-    /// Asked by the calling thread every few milliseconds: is the work to be given up? Has to be quick, and must not
-    /// unwind.
+    /// Returns true if the work is to be given up. Called by the calling thread every few milliseconds, so it
+    /// has to be quick. If it unwinds, the threads are stopped and joined before the unwinding goes on.
     pub should_stop: &'a dyn Fn() -> bool,
-    /// Called, on the calling thread, around the creation of threads, with a function to call exactly once. What the
-    /// thread's signal mask is meanwhile, the new threads inherit.
+    /// Called on the calling thread, around the creation of threads, with a function to call exactly once.
+    /// The new threads inherit the signal mask that the calling thread has while that function runs.
     pub around_spawn: &'a dyn Fn(&mut dyn FnMut()),
 }
 
 impl Job<'static> {
-    /// A job that is never stopped and whose threads take any signal.
+    /// Makes a job that is never stopped and whose threads take any signal.
     pub fn uninterrupted(threads: usize) -> Job<'static> {
         Job { threads, should_stop: &|| false, around_spawn: &|spawn| spawn() }
     }
 }
 
-/// How often `should_stop` is asked.
-const POLL: Duration = Duration::from_millis(2);
+/// Time between two calls of [`Job::should_stop`], unless a result arrives earlier.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Raised when what is still to do is no longer wanted, be it because of an error.
-pub struct StopFlag<'a> {
-    raised: AtomicBool,
-    on_raise: &'a (dyn Fn() + Sync),
+/// Name of the threads, as `ps -L` and a debugger show it. Linux keeps 15 bytes of it.
+const THREAD_NAME: &str = "leann-embed";
+
+/// Work that is cut into pieces, each of which any thread may do.
+pub struct Work<'a, T, E> {
+    /// Number of pieces.
+    pub pieces: usize,
+    /// Largest number of threads that are of use, at most [`Job::threads`] of the caller's job.
+    pub threads: usize,
+    /// Does the piece of this number. Once the flag is raised, it should return as soon as it can, with any
+    /// result.
+    pub run_piece: &'a (dyn Fn(usize, &StopFlag) -> Result<T, E> + Sync),
+    /// Cuts short what other threads are doing. Called once, when the flag is raised.
+    pub interrupt: &'a (dyn Fn() + Sync),
 }
 
-impl<'a> StopFlag<'a> {
-    /// `on_raise` is called once, when the flag is raised, to cut short what is running.
-    pub fn new(on_raise: &'a (dyn Fn() + Sync)) -> StopFlag<'a> {
-        StopFlag { raised: AtomicBool::new(false), on_raise }
-    }
+/// Why there are no results.
+#[derive(Debug)]
+pub enum Failure<E> {
+    /// [`Job::should_stop`] returned true.
+    Stopped,
+    /// A piece failed.
+    Piece(E),
+    /// A piece panicked.
+    Panicked,
+    /// No thread could be started, for this reason if one is known.
+    NoThread(Option<io::Error>),
+}
 
+/// Raised when the rest of the work is no longer wanted, because of an error or because the caller said so.
+pub struct StopFlag<'a> {
+    raised: AtomicBool,
+    interrupt: &'a (dyn Fn() + Sync),
+}
+
+impl StopFlag<'_> {
+    /// Returns whether the rest of the work is no longer wanted.
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire)
     }
 
     fn raise(&self) {
         if !self.raised.swap(true, Ordering::AcqRel) {
-            (self.on_raise)();
+            (self.interrupt)();
         }
     }
 }
 
-/// The threads at work. Dropped, be it by a panic in the caller's own functions, it stops and joins them. The end of a
-/// scope alone would not do: it waits for what the threads were to do, and not until they are gone.
+impl<T: Send, E: Send> Work<'_, T, E> {
+    /// Does all pieces, begun in the order of their numbers, and returns their results in that order.
+    ///
+    /// The first failure ends the work and is the one returned. All threads have ended by then.
+    pub fn run(&self, job: &Job) -> Result<Vec<T>, Failure<E>> {
+        let queue = Queue {
+            work: self,
+            next: AtomicUsize::new(0),
+            stop: StopFlag { raised: AtomicBool::new(false), interrupt: self.interrupt },
+        };
+        thread::scope(|scope| {
+            let (sender, outcomes) = mpsc::channel();
+            let mut threads = Threads { handles: Vec::new(), stop: &queue.stop };
+            let refused = threads.start(scope, job, &queue, sender);
+            collect(job, &queue, &outcomes).map_err(|failure| match failure {
+                Failure::NoThread(_) => Failure::NoThread(refused),
+                other => other,
+            })
+        })
+    }
+}
+
+/// What a thread reports about one piece: its number and its result.
+type Outcome<T, E> = (usize, Result<T, Failure<E>>);
+
+/// The pieces that no thread has begun yet.
+struct Queue<'a, T, E> {
+    work: &'a Work<'a, T, E>,
+    next: AtomicUsize,
+    stop: StopFlag<'a>,
+}
+
+impl<T, E> Queue<'_, T, E> {
+    /// Does one piece after the other until none is left or the flag is raised. Runs on each of the threads.
+    fn serve(&self, outcomes: Sender<Outcome<T, E>>) {
+        while !self.stop.is_raised() {
+            let piece = self.next.fetch_add(1, Ordering::Relaxed);
+            if piece >= self.work.pieces {
+                return;
+            }
+            let result = match catch_unwind(AssertUnwindSafe(|| (self.work.run_piece)(piece, &self.stop))) {
+                Ok(result) => result.map_err(Failure::Piece),
+                Err(_) => Err(Failure::Panicked),
+            };
+            if outcomes.send((piece, result)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The threads at work. When dropped, also by a panic in one of the caller's functions, it stops and joins
+/// them. The end of the scope alone would not do: it waits until the closures have returned, not until the
+/// threads are gone.
 struct Threads<'scope, 'a> {
     handles: Vec<ScopedJoinHandle<'scope, ()>>,
     stop: &'scope StopFlag<'a>,
 }
 
-impl Drop for Threads<'_, '_> {
-    fn drop(&mut self) {
-        self.stop.raise();
-        for handle in self.handles.drain(..) {
-            // A panic in a piece of work has become an error already.
-            let _ = handle.join();
-        }
-    }
-}
-
-/// Calls `work` for each of `0..pieces`, in order of their numbers, on up to `threads` threads, and gives the results
-/// in that order.
-///
-/// `work` should return early, with any error, once the flag is raised. `Stopped` if `job.should_stop` said so; else
-/// the first error of a piece, a panic being turned into one by `on_panic`; `Threads` if not one thread could be
-/// started. In every case all threads have ended.
-pub fn run<T: Send>(
-    job: &Job,
-    threads: usize,
-    pieces: usize,
-    stop: &StopFlag,
-    work: &(dyn Fn(usize) -> Result<T, EmbedError> + Sync),
-    on_panic: &(dyn Fn() -> EmbedError + Sync),
-) -> Result<Vec<T>, EmbedError> {
-    let next = AtomicUsize::new(0);
-    let worker = |results: Sender<(usize, Result<T, EmbedError>)>| {
-        while !stop.is_raised() {
-            let piece = next.fetch_add(1, Ordering::Relaxed);
-            if piece >= pieces {
-                return;
-            }
-            let result = catch_unwind(AssertUnwindSafe(|| work(piece))).unwrap_or_else(|_| Err(on_panic()));
-            if results.send((piece, result)).is_err() {
-                return;
-            }
-        }
-    };
-    thread::scope(|scope| {
-        let mut started = Threads { handles: Vec::new(), stop };
-        let (sender, results) = mpsc::channel();
+impl<'scope> Threads<'scope, '_> {
+    /// Starts the threads that serve the queue, as many as the system allows. Returns why it refused one, if
+    /// it did.
+    ///
+    /// The threads hold the only senders, so the channel is disconnected when they have ended.
+    fn start<T: Send, E: Send>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        job: &Job,
+        queue: &'scope Queue<T, E>,
+        outcomes: Sender<Outcome<T, E>>,
+    ) -> Option<io::Error> {
+        let wanted = queue.work.threads.clamp(1, queue.work.pieces.max(1));
         let mut refused = None;
         (job.around_spawn)(&mut || {
-            for _ in 0..threads.clamp(1, pieces.max(1)) {
-                let sender = sender.clone();
-                let thread = thread::Builder::new().name("leann-embed".to_owned());
-                match thread.spawn_scoped(scope, move || worker(sender)) {
-                    Ok(handle) => started.handles.push(handle),
+            for _ in 0..wanted {
+                let outcomes = outcomes.clone();
+                let thread = thread::Builder::new().name(THREAD_NAME.to_owned());
+                match thread.spawn_scoped(scope, move || queue.serve(outcomes)) {
+                    Ok(handle) => self.handles.push(handle),
                     Err(e) => {
-                        // Fewer threads do as well.
+                        // Fewer threads do the same work.
                         refused = Some(e);
                         break;
                     }
                 }
             }
         });
-        // The threads hold the other senders: when they have ended, nothing more can come.
-        drop(sender);
-        let mut done: Vec<Option<T>> = (0..pieces).map(|_| None).collect();
-        let mut error = None;
-        loop {
-            match results.recv_timeout(POLL) {
-                Ok((piece, Ok(result))) => done[piece] = Some(result),
-                Ok((_, Err(e))) => {
-                    stop.raise();
-                    error.get_or_insert(e);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if error.is_none() && (job.should_stop)() {
-                stop.raise();
-                error = Some(EmbedError::Stopped);
-            }
+        refused
+    }
+}
+
+impl Drop for Threads<'_, '_> {
+    fn drop(&mut self) {
+        self.stop.raise();
+        for handle in self.handles.drain(..) {
+            // A panic of a piece has become a failure already.
+            let _ = handle.join();
         }
-        match (error, done.into_iter().collect::<Option<Vec<T>>>()) {
-            (Some(e), _) => Err(e),
-            (None, Some(all)) => Ok(all),
-            (None, None) => {
-                let reason = refused.map_or_else(|| "none was started".to_owned(), |e| e.to_string());
-                Err(EmbedError::Threads { reason })
+    }
+}
+
+/// Receives outcomes until all threads have ended, and asks meanwhile whether to stop. Raises the flag at the
+/// first failure and returns that one.
+fn collect<T, E>(
+    job: &Job,
+    queue: &Queue<T, E>,
+    outcomes: &Receiver<Outcome<T, E>>,
+) -> Result<Vec<T>, Failure<E>> {
+    let mut results: Vec<Option<T>> = (0..queue.work.pieces).map(|_| None).collect();
+    let mut failure = None;
+    loop {
+        match outcomes.recv_timeout(POLL_INTERVAL) {
+            Ok((piece, Ok(result))) => results[piece] = Some(result),
+            Ok((_, Err(e))) => {
+                queue.stop.raise();
+                failure.get_or_insert(e);
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
-    })
+        if failure.is_none() && (job.should_stop)() {
+            queue.stop.raise();
+            failure = Some(Failure::Stopped);
+        }
+    }
+    match failure {
+        Some(failure) => Err(failure),
+        // Every thread that started has done its share, so only a call without any thread lacks a result.
+        None => results.into_iter().collect::<Option<_>>().ok_or(Failure::NoThread(None)),
+    }
 }
 
 #[cfg(test)]
@@ -156,17 +224,16 @@ mod tests {
     use std::sync::atomic::AtomicU32;
     use std::time::Instant;
 
-    fn panicked() -> EmbedError {
-        EmbedError::Inference { model: "m".to_owned(), reason: "panicked".to_owned() }
-    }
+    /// The error of a piece.
+    #[derive(Debug)]
+    struct Broken;
 
     fn run_on<T: Send>(
         job: &Job,
         pieces: usize,
-        work: &(dyn Fn(usize, &StopFlag) -> Result<T, EmbedError> + Sync),
-    ) -> Result<Vec<T>, EmbedError> {
-        let stop = StopFlag::new(&|| {});
-        run(job, job.threads, pieces, &stop, &|piece| work(piece, &stop), &panicked)
+        run_piece: &(dyn Fn(usize, &StopFlag) -> Result<T, Broken> + Sync),
+    ) -> Result<Vec<T>, Failure<Broken>> {
+        Work { pieces, threads: job.threads, run_piece, interrupt: &|| {} }.run(job)
     }
 
     #[test]
@@ -243,7 +310,7 @@ mod tests {
             running.fetch_sub(1, Ordering::SeqCst);
             Ok(())
         });
-        assert!(matches!(got, Err(EmbedError::Stopped)));
+        assert!(matches!(got, Err(Failure::Stopped)));
         assert_eq!(running.into_inner(), 0);
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
@@ -254,9 +321,9 @@ mod tests {
         let got = run_on(&Job::uninterrupted(2), 1000, &|piece, _| {
             started.fetch_add(1, Ordering::SeqCst);
             thread::sleep(Duration::from_millis(1));
-            if piece == 5 { Err(EmbedError::NotFinite { model: "m".to_owned() }) } else { Ok(()) }
+            if piece == 5 { Err(Broken) } else { Ok(()) }
         });
-        assert!(matches!(got, Err(EmbedError::NotFinite { .. })));
+        assert!(matches!(got, Err(Failure::Piece(Broken))));
         assert!(started.into_inner() < 100);
     }
 
@@ -266,7 +333,7 @@ mod tests {
             assert_ne!(piece, 2, "this panic is part of the test");
             Ok(())
         });
-        assert!(matches!(got, Err(EmbedError::Inference { .. })));
+        assert!(matches!(got, Err(Failure::Panicked)));
     }
 
     #[test]
@@ -288,6 +355,6 @@ mod tests {
     #[test]
     fn without_threads_there_is_an_error() {
         let job = Job { threads: 2, should_stop: &|| false, around_spawn: &|_| {} };
-        assert!(matches!(run_on(&job, 3, &|_, _| Ok(())), Err(EmbedError::Threads { .. })));
+        assert!(matches!(run_on(&job, 3, &|_, _| Ok(())), Err(Failure::NoThread(_))));
     }
 }

@@ -1,5 +1,5 @@
-//! The default model, all-MiniLM-L6-v2: against embeddings derived without any of this, in its two forms, and with its
-//! files mixed up, damaged and overwritten.
+//! The default model, all-MiniLM-L6-v2, in its two forms: compared with embeddings that were computed without
+//! this crate, and with its files mixed up, damaged and overwritten.
 
 mod support;
 
@@ -7,14 +7,14 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use leann_embed::{EmbedError, LoadOptions, Model, ModelSpec, Pooling, Role, Store};
+use leann_embed::{EmbedError, LoadOptions, Model, ModelSpec, ModelStore, Pooling, Role};
 use support::{copy, default_model, difference, embed, load, passage, references, refusal, similarity};
 
 fn agrees_with_the_reference(model: &Model) {
     let references = references();
     let texts: Vec<&str> = references.iter().map(|reference| reference.text.as_str()).collect();
     let together = embed(model, &texts, Role::Passage, 2);
-    assert_eq!(together.truncated(), 1);
+    assert_eq!(together.truncated_count(), 1);
     assert_eq!(together.tokens, references.iter().map(|reference| reference.tokens.len()).sum::<usize>());
     for (reference, vector) in references.iter().zip(together.vectors.chunks(model.dim())) {
         let apart = difference(vector, &reference.embedding);
@@ -57,11 +57,11 @@ fn the_mapped_form_is_used_only_for_its_own_source() {
         |time: SystemTime| fs::File::options().append(true).open(&source).unwrap().set_modified(time);
     let modified = source.metadata().unwrap().modified().unwrap();
 
-    // Another time of writing says nothing.
+    // Another mtime changes nothing.
     set_modified(modified + Duration::from_secs(5)).unwrap();
     assert_eq!(loaded(), (original, "model.mapped.onnx".to_owned()));
 
-    // Nor does the same: other weights with the size and time of the old ones are other weights.
+    // Other weights with the size and mtime of the old ones are other weights.
     let mut bytes = fs::read(&source).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -71,12 +71,12 @@ fn the_mapped_form_is_used_only_for_its_own_source() {
     assert_eq!(from, "model.onnx");
     assert_ne!(changed, original);
 
-    // Without the source its hash in the receipt stands in.
+    // Without the source, its hash in the receipt takes its place.
     fs::remove_file(&source).unwrap();
     assert_eq!(loaded(), (original, "model.mapped.onnx".to_owned()));
 }
 
-/// Exchanges two blocks of 4 kB, which leaves size and kind of the content as they were.
+/// Exchanges two blocks of 4 kB, which leaves the size and the statistics of the content as they were.
 fn exchange_blocks(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let (first, second) = ((bytes.len() / 2) & !4095, (bytes.len() * 3 / 4) & !4095);
@@ -88,8 +88,8 @@ fn exchange_blocks(path: &Path) {
 
 #[test]
 fn other_files_are_never_served_under_the_receipt() {
-    type Spoil = fn(&Path);
-    let spoilt: [(&str, Spoil); 6] = [
+    type Damage = fn(&Path);
+    let damaged: [(&str, Damage); 6] = [
         ("model.mapped.bin", |onnx| exchange_blocks(&onnx.join("model.mapped.bin"))),
         ("model.mapped.onnx", |onnx| exchange_blocks(&onnx.join("model.mapped.onnx"))),
         ("model.mapped.bin", |onnx| {
@@ -97,18 +97,19 @@ fn other_files_are_never_served_under_the_receipt() {
             file.set_len(file.metadata().unwrap().len() - 1).unwrap();
         }),
         ("model.mapped.bin", |onnx| fs::remove_file(onnx.join("model.mapped.bin")).unwrap()),
-        // Of another model in the same layout: whole forms may be exchanged, single files may not.
+        // The receipt of another model with the same layout: a whole form may be exchanged, a single file may
+        // not.
         ("model.mapped.onnx", |onnx| {
             fs::copy(support::int8_model().join("onnx/model.mapped.json"), onnx.join("model.mapped.json"))
                 .unwrap();
         }),
         ("model.mapped.json", |onnx| fs::write(onnx.join("model.mapped.json"), "{}").unwrap()),
     ];
-    for (named, spoil) in spoilt {
+    for (named, damage) in damaged {
         for with_source in [true, false] {
             let dir = copy(&default_model());
             let onnx = dir.path().join("onnx");
-            spoil(&onnx);
+            damage(&onnx);
             if !with_source {
                 fs::remove_file(onnx.join("model.onnx")).unwrap();
             }
@@ -135,26 +136,26 @@ fn files_overwritten_in_place_do_not_reach_a_model_in_use() {
     let dir = copy(&default_model());
     let place = tempfile::tempdir().unwrap();
     let options =
-        LoadOptions { store: Store::in_folder(place.path().join("store")), ..LoadOptions::default() };
+        LoadOptions { store: ModelStore::in_folder(place.path().join("store")), ..LoadOptions::default() };
     let open = || Model::load(support::library(), &ModelSpec::open(dir.path()).unwrap(), &options);
     let model = open().unwrap();
     assert!(model.loaded_from().starts_with(place.path()), "{:?}", model.loaded_from());
     let before = passage(&model, "how do vaccines work");
 
-    // As cp does it. A mapped file would kill this process now, by SIGBUS.
+    // cp truncates in the same way. A mapped original would kill this process now, by SIGBUS.
     for part in ["model.mapped.bin", "model.mapped.onnx", "model.onnx"] {
         fs::File::options().write(true).open(dir.path().join("onnx").join(part)).unwrap().set_len(0).unwrap();
     }
     assert_eq!(passage(&model, "how do vaccines work"), before);
-    // More sessions of the same model too.
+    // Further sessions of the same model read the copy too.
     let text = "how do vaccines work ".repeat(20);
     embed(&model, &vec![text.as_str(); 64], Role::Passage, 4);
     assert!(model.sessions() > 1);
     assert_eq!(passage(&model, "how do vaccines work"), before);
-    // And who opens it now is told.
+    // A model that is opened now is refused.
     assert!(ModelSpec::open(dir.path()).is_err());
 
-    // The folder mended, the copy serves again: it is the same content.
+    // When the folder is repaired, the copy is used again, because the content is the same.
     for part in ["model.mapped.bin", "model.mapped.onnx", "model.onnx"] {
         let part = Path::new("onnx").join(part);
         fs::copy(default_model().join(&part), dir.path().join(&part)).unwrap();
@@ -172,11 +173,11 @@ fn copies_of_the_weights_are_given_back() {
     let texts = vec!["a few words of a text that is neither long nor short"; 1500];
     embed(&model, &texts, Role::Passage, 4);
     assert_eq!(model.sessions(), 1);
-    // The vectors are the model's, the last bits are the form's.
+    // Both forms have one fingerprint, but their last bits differ.
     let mapped = load(&default_model());
     assert_eq!(model.fingerprint(), mapped.fingerprint());
     assert_ne!(model.exact_fingerprint(), mapped.exact_fingerprint());
-    // What processes share costs nothing to keep.
+    // Sessions of the mapped form stay, because they share the weights.
     embed(&mapped, &texts[..200], Role::Passage, 2);
     assert_eq!(mapped.sessions(), 2);
 }

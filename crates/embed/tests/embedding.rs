@@ -1,4 +1,5 @@
-//! Texts in, vectors out, with the tiny models: what the numbers mean, whatever the batch, the threads and the text.
+//! Embeds texts with the tiny models: what the vectors mean, for any batch, any number of threads and any
+//! text.
 
 mod support;
 
@@ -6,7 +7,7 @@ use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use leann_embed::{EmbedError, Embedder, Job, LoadOptions, Model, ModelSpec, Role};
+use leann_embed::{EmbedError, Job, LoadOptions, Model, ModelSpec, Role};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use support::onnx::{Any, FLOAT, Fixed, Graph};
@@ -37,7 +38,7 @@ fn near_texts_are_near() {
     let shared = near("the black cat in the garden", "a white cat in the kitchen");
     let other = near("the black cat in the garden", "money data computer science");
     assert!(same > 0.999_999 && shared > other + 0.2, "{same} {shared} {other}");
-    // The order of words and of digits counts a little.
+    // The order of words and of digits matters a little.
     for (a, b) in [("dog bites man today", "man bites dog today"), ("row 17", "row 71")] {
         assert!((0.5..0.9999).contains(&near(a, b)), "{}", near(a, b));
     }
@@ -49,7 +50,7 @@ fn any_text_gives_a_unit_vector() {
         let embedded = embed(model, &TEXTS, Role::Passage, 2);
         assert_eq!(embedded.vectors.len(), TEXTS.len() * model.dim());
         assert!(embedded.vectors.chunks(model.dim()).all(is_unit));
-        assert_eq!(embedded.truncated(), 0);
+        assert_eq!(embedded.truncated_count(), 0);
         assert!(embedded.tokens >= 2 * TEXTS.len());
     }
     let nothing = embed(&TINY, &[], Role::Query, 4);
@@ -64,12 +65,12 @@ fn threads_change_nothing() {
     for threads in [0, 2, 5, 64] {
         let other = embed(&TINY, &texts, Role::Passage, threads);
         assert!(difference(&one.vectors, &other.vectors) < 1e-6);
-        assert_eq!((one.tokens, one.truncated()), (other.tokens, other.truncated()));
+        assert_eq!((one.tokens, one.truncated_count()), (other.tokens, other.truncated_count()));
     }
     for (at, text) in [(0, texts[0]), (299, texts[299])] {
         assert!(difference(&passage(&TINY, text), &one.vectors[at * 64..][..64]) < 1e-6);
     }
-    // A few rows are shared out too.
+    // A few rows are divided between the threads too.
     assert_eq!(embed(&TINY, &["a b", "c d", "e f", "g h"], Role::Passage, 2).batches, 2);
 }
 
@@ -90,12 +91,12 @@ fn each_role_has_its_prompt() {
 
 #[test]
 fn long_texts_are_cut_and_counted() {
-    // 126 tokens fit between the special ones.
+    // 126 tokens fit between the special tokens.
     let words = |n: usize| "water ".repeat(n);
     let cases = [(words(126), 0, 128), (words(127), 1, 128), (words(5), 0, 7), (words(200_000), 1, 128)];
     for (text, truncated, tokens) in &cases {
         let embedded = embed(&TINY, &[text], Role::Passage, 1);
-        assert_eq!((embedded.truncated(), embedded.tokens), (*truncated, *tokens));
+        assert_eq!((embedded.truncated_count(), embedded.tokens), (*truncated, *tokens));
     }
     assert_eq!(passage(&TINY, &words(126)), passage(&TINY, &words(1000)));
     let tail = format!("{}{}", words(126), "cat ".repeat(1000));
@@ -119,16 +120,17 @@ fn blanks_at_the_ends_count_for_nothing() {
     let padded = format!("{blanks}the cat sat{blanks}");
     for model in [&*TINY, &*TINY_B] {
         let embedded = embed(model, &[&padded], Role::Passage, 1);
-        assert_eq!((embedded.truncated(), embedded.vectors), (0, passage(model, "the cat sat")));
+        assert_eq!((embedded.truncated_count(), embedded.vectors), (0, passage(model, "the cat sat")));
     }
-    // With a prompt, a few of them lie between it and the text, as in sentence-transformers.
+    // A few blanks stay between a prompt and the text, as in sentence-transformers.
     assert_eq!(passage(&TINY_B, " \t the cat sat"), passage(&TINY_B, "the cat sat"));
 }
 
 #[test]
 fn no_tokenizer_file_makes_long_words_slow() {
     let dir = support::copy(&tiny("tiny-hash"));
-    let words = r###"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+    let words = r###"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null,
         "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
             "max_input_chars_per_word": LIMIT, "vocab": {"[UNK]": 0, "a": 1, "##a": 2, "b": 3}}}"###;
@@ -141,16 +143,16 @@ fn no_tokenizer_file_makes_long_words_slow() {
     let hostile = load_with("1000000000");
     let embedded = embed(&hostile, &[&long, &format!("{long} b")], Role::Passage, 1);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    // One unknown token, as of every word that is too long.
+    // Every word that is too long becomes one unknown token.
     assert_eq!(embedded.tokens, 3);
-    // What published files say is left as it is.
+    // The limit in published files is kept.
     let usual = load_with("100");
     let words = ["a".repeat(100), "a".repeat(101)];
     let tokens = |word: &str| embed(&usual, &[word], Role::Passage, 1).tokens;
     assert_eq!((tokens(&words[0]), tokens(&words[1])), (100, 1));
 }
 
-/// Many steps, each of some milliseconds.
+/// Makes a model of 2,000 steps that take some milliseconds each.
 fn slow_model() -> tempfile::TempDir {
     let width = 768u64;
     let weights: Vec<f32> =
@@ -202,7 +204,7 @@ fn a_run_under_way_can_be_stopped() {
         assert!(asked.get() > 20, "asked {} times", asked.get());
         assert!(most_threads.get() >= threads);
     }
-    // And the model works on.
+    // The model can still be used.
     assert!(is_unit(&passage(&model, "x")));
 }
 
@@ -242,10 +244,10 @@ fn a_model_that_was_replaced_is_not_mixed_with_the_new_one() {
     let model = load(dir.path());
     std::fs::copy(tiny("tiny-hash-b").join("model.onnx"), dir.path().join("new")).unwrap();
     std::fs::rename(dir.path().join("new"), dir.path().join("model.onnx")).unwrap();
-    // What is loaded goes on, but is not added to.
+    // The session that is loaded still works, but no other one is made.
     assert!(is_unit(&passage(&model, "x")));
     let texts = vec!["some text"; 500];
-    // As soon as two threads are at work at once.
+    // The call fails once two threads work at the same time.
     let failed =
         (0..1000).find_map(|_| model.embed(&texts, Role::Passage, &Job::uninterrupted(4)).err()).unwrap();
     assert!(failed.to_string().contains("replaced"), "{failed}");
@@ -270,13 +272,11 @@ fn several_callers_at_once() {
 }
 
 #[test]
-fn stands_behind_the_trait() {
+fn a_model_can_be_shared_and_says_what_it_is() {
     fn is_shared<T: Send + Sync>() {}
     is_shared::<Model>();
-    let embedder: &dyn Embedder = &*TINY_B;
-    assert_eq!((embedder.name(), embedder.dim(), embedder.max_tokens()), ("tiny-hash-b", 32, 128));
-    assert_eq!(embedder.fingerprint(), TINY_B.fingerprint());
-    let embedded = embedder.embed(&["x"], Role::Query, &Job::uninterrupted(1)).unwrap();
+    assert_eq!((TINY_B.name(), TINY_B.dim(), TINY_B.max_tokens()), ("tiny-hash-b", 32, 128));
+    let embedded = TINY_B.embed(&["x"], Role::Query, &Job::uninterrupted(1)).unwrap();
     assert_eq!(embedded.vectors.len(), 32);
 }
 
@@ -288,7 +288,10 @@ proptest! {
     })]
 
     #[test]
-    fn any_texts_in_any_company(texts in prop::collection::vec(any::<String>(), 1..12), threads in 1usize..4) {
+    fn any_texts_in_any_company(
+        texts in prop::collection::vec(any::<String>(), 1..12),
+        threads in 1usize..4,
+    ) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         for model in [&*TINY, &*TINY_B] {
             let together = embed(model, &texts, Role::Query, threads).vectors;
@@ -300,7 +303,7 @@ proptest! {
         }
     }
 
-    /// A beginning that is long enough decides the tokens, wherever the blanks are.
+    /// The beginning of a long text decides its tokens, wherever the blanks are.
     #[test]
     fn what_is_behind_the_maximum_does_not_count(
         head in "[a-z0-9]{1,9}( [a-zé,🙂0-9]{1,20}){130,140}",

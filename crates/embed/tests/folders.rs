@@ -1,4 +1,4 @@
-//! A model's folder: what makes it a model, what its fingerprint follows. Needs no ONNX Runtime.
+//! A model's folder: what makes it a model, and what its fingerprint depends on. Needs no ONNX Runtime.
 
 mod support;
 
@@ -15,7 +15,7 @@ fn the_tiny_models_describe_themselves() {
         (a.name(), a.dim(), a.max_tokens(), a.pooling()),
         ("tiny-hash", Some(64), 128, Some(Pooling::Mean))
     );
-    assert!(a.normalises() && a.prompt(Role::Query).is_empty() && a.prompt(Role::Passage).is_empty());
+    assert!(a.normalizes() && a.prompt(Role::Query).is_empty() && a.prompt(Role::Passage).is_empty());
     let b = ModelSpec::open(&tiny("tiny-hash-b")).unwrap();
     assert_eq!(
         (b.name(), b.dim(), b.max_tokens(), b.pooling()),
@@ -32,7 +32,7 @@ fn the_fingerprint_is_that_of_the_model_and_not_of_the_copy() {
     let of = || ModelSpec::open(dir.path()).unwrap().fingerprint().unwrap();
     assert_eq!(of(), original);
 
-    // The usual other place for the weights, and files that decide nothing.
+    // The weights may be in the other usual place, and other files do not matter.
     fs::create_dir(dir.path().join("onnx")).unwrap();
     fs::rename(dir.path().join("model.onnx"), dir.path().join("onnx/model.onnx")).unwrap();
     fs::write(dir.path().join("README.md"), "words").unwrap();
@@ -73,9 +73,9 @@ fn the_fingerprint_is_that_of_the_model_and_not_of_the_copy() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let says = |spoil: &dyn Fn(&std::path::Path), word: &str| {
+    let says = |damage: &dyn Fn(&std::path::Path), word: &str| {
         let dir = copy(&tiny("tiny-hash"));
-        spoil(dir.path());
+        damage(dir.path());
         let error = ModelSpec::open(dir.path()).unwrap_err();
         assert!(matches!(error, EmbedError::ModelMissing { .. }), "{error}");
         assert!(error.to_string().contains(word), "{error}");
@@ -90,9 +90,9 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn what_is_no_sound_file_is_named() {
-    let says = |spoil: &dyn Fn(&std::path::Path), file: &str, word: &str| {
+    let says = |damage: &dyn Fn(&std::path::Path), file: &str, word: &str| {
         let dir = copy(&tiny("tiny-hash"));
-        spoil(dir.path());
+        damage(dir.path());
         let error = ModelSpec::open(dir.path()).unwrap_err();
         assert!(matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with(file)), "{error}");
         assert!(error.to_string().contains(word), "{error}");
@@ -124,7 +124,7 @@ fn what_is_no_sound_file_is_named() {
         "model.onnx",
         "levels deep",
     );
-    // As the cache of Hugging Face has it: a link to a blob outside. The cure is named.
+    // The cache of Hugging Face has links to blobs outside. The error names the remedy.
     says(
         &|dir| {
             fs::remove_file(dir.join("model.onnx")).unwrap();
@@ -157,7 +157,7 @@ fn a_settings_file_that_cannot_be_read_is_no_default() {
         let dir = copy(&tiny("tiny-hash"));
         let path = dir.path().join(file);
         let _ = fs::remove_file(&path);
-        // Nobody can read this, root included.
+        // No user can read a folder as a file, not even root.
         fs::create_dir(&path).unwrap();
         let error = ModelSpec::open(dir.path()).unwrap_err();
         assert!(matches!(&error, EmbedError::ModelFile { path, .. } if path.ends_with(file)), "{error}");
@@ -175,7 +175,7 @@ fn models_are_found_by_name_only() {
     fs::create_dir(models.path().join("no-model")).unwrap();
     fs::create_dir(models.path().join(".hidden")).unwrap();
     fs::write(models.path().join(".hidden/tokenizer.json"), "{}").unwrap();
-    // Without a tokenizer it is no model, but who put it there will want to know why.
+    // Without a tokenizer it is no model, but it is listed so that its owner learns why.
     for file in ["bare/model.onnx", "export/onnx/model_quantized.onnx", "text/README.md"] {
         let path = models.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! all-MiniLM-L6-v2-int8, the default model in 8 bits: near the reference, and the same whatever it is embedded with.
+//! all-MiniLM-L6-v2-int8, the default model in 8 bits: near the reference, and independent of the other texts
+//! of a call.
 
 mod support;
 
@@ -7,7 +8,7 @@ use std::fs;
 use leann_embed::{Model, Role};
 use support::{copy, default_model, embed, int8_model, load, passage, references, similarity};
 
-/// Texts of the repository's sample, some of them cut to make short ones.
+/// Returns texts of the repository's sample, shortened to several lengths.
 fn sample() -> Vec<String> {
     let words = |reference: support::Reference| {
         let words: Vec<&str> = reference.text.split(' ').collect();
@@ -27,7 +28,7 @@ fn it_is_near_the_reference() {
     assert!(model.loaded_from().ends_with("onnx/model.mapped.onnx"), "{:?}", model.loaded_from());
     for reference in references() {
         let cosine = similarity(&passage(&model, &reference.text), &reference.embedding);
-        // A text of no words is what quantisation does least good.
+        // Quantization costs most for a text without words.
         let least = if reference.text.is_empty() { 0.98 } else { 0.99 };
         assert!((least..0.9999).contains(&cosine), "{:?}: {cosine}", reference.text);
     }

@@ -1,11 +1,12 @@
-//! What a loaded model takes of a process: memory of its own, and no threads. A process of its own, so one test.
+//! Measures what a loaded model costs a process: private memory, and no threads. It needs a process of its
+//! own, so this is one test.
 
 mod support;
 
 use leann_embed::Role;
 use support::{default_model, embed, int8_model, load};
 
-/// Memory that is this process's alone: not that of files it has mapped.
+/// Returns this process's private memory in MB, without mapped files.
 fn own_megabytes() -> f64 {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
@@ -20,7 +21,8 @@ fn threads() -> usize {
 fn the_weights_are_not_copied_and_no_thread_stays() {
     let threads_before = threads();
     support::library();
-    // Weights: 90 MB, and 43 packed again; in 8 bits 23 and 11. The tokenizer's vocabulary is most of what is left.
+    // The weights have 90 MB, and 43 MB packed again; in 8 bits 23 MB and 11 MB. Most of the rest is the
+    // vocabulary.
     for folder in [default_model(), int8_model()] {
         let before = own_megabytes();
         let model = load(&folder);

@@ -1,4 +1,4 @@
-//! Models of every kind: what they take and give, and what is refused.
+//! Models with all kinds of inputs and outputs, and the ones that are refused.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::{difference, embed, load, passage, refusal, tiny, with_onnx};
 const ROWS: [Size; 2] = [Any("batch"), Any("sequence")];
 const HIDDEN: [Size; 3] = [Any("batch"), Any("sequence"), Fixed(3)];
 
-/// The k-th token, of number n, has the vector `row * (n + 1)`.
+/// Builds a model whose vector for a token with the id n is `row * (n + 1)`.
 fn numbered(row: [f32; 3]) -> Graph {
     Graph::new()
         .floats("row", &[3], &row)
@@ -68,7 +68,7 @@ fn int32_token_types_and_a_vector_per_row() {
     let embedded = embed(&model, &["one", "and another longer text"], Role::Query, 2);
     assert!(difference(&embedded.vectors, &[0.6, 0.8, 0.6, 0.8]) < 1e-6);
 
-    // The other output, on demand.
+    // The other output is used on demand.
     fs::write(dir.path().join("leann.json"), r#"{"output": "last_hidden_state"}"#).unwrap();
     assert_eq!(load(dir.path()).dim(), 3);
     fs::write(dir.path().join("leann.json"), r#"{"output": "pooler_output"}"#).unwrap();
@@ -115,7 +115,8 @@ fn what_it_takes_or_gives_has_to_be_known() {
 #[test]
 fn a_step_that_the_file_leaves_out_is_missed() {
     let dir = with_onnx(&numbered([1.0, 2.0, 2.0]).usual_inputs().finish());
-    let modules = r#"[{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Dense"}]"#;
+    let modules = r#"[{"type": "sentence_transformers.models.Transformer"},
+        {"type": "sentence_transformers.models.Dense"}]"#;
     fs::write(dir.path().join("modules.json"), modules).unwrap();
     let error = refusal(dir.path());
     assert!(
@@ -137,7 +138,7 @@ fn pooling_is_never_guessed() {
     assert_eq!(passage(&model, "x"), passage(&load(&tiny("tiny-hash-b")), "x"));
     assert_eq!(model.fingerprint(), load(&tiny("tiny-hash-b")).fingerprint());
 
-    // A vector for each text needs none.
+    // A model with a vector for each text needs no pooling.
     let graph = Graph::new()
         .usual_inputs()
         .floats("pair", &[2], &[3.0, 4.0])
@@ -160,8 +161,8 @@ fn vectors_without_direction_are_refused() {
     }
 }
 
-/// Good vectors for short texts; `later` from the ninth token on.
-fn spoilt_later(later: f32) -> Vec<u8> {
+/// Builds a model with good vectors for the first eight tokens of a text, and `later` for the rest.
+fn bad_after_eight_tokens(later: f32) -> Vec<u8> {
     let places: Vec<f32> = (0..256 * 3).map(|i| if i < 24 { 1.0 } else { later }).collect();
     Graph::new()
         .usual_inputs()
@@ -181,7 +182,7 @@ fn spoilt_later(later: f32) -> Vec<u8> {
 
 #[test]
 fn one_bad_row_fails_the_call_and_not_the_model() {
-    let dir = with_onnx(&spoilt_later(f32::NAN));
+    let dir = with_onnx(&bad_after_eight_tokens(f32::NAN));
     let model = load(dir.path());
     let long = "many words that make many tokens in all and then some more";
     for threads in [1, 3] {
@@ -229,7 +230,7 @@ fn a_dimension_that_changes_is_noticed() {
 
 #[test]
 fn an_error_of_the_runtime_is_passed_on() {
-    // A table of 5 vectors for a tokenizer of more tokens.
+    // The table has 5 vectors, and the tokenizer more tokens.
     let graph = Graph::new()
         .usual_inputs()
         .floats("table", &[5, 3], &[1.0; 15])
@@ -265,7 +266,7 @@ fn special_tokens_have_to_leave_room() {
     assert!(matches!(refusal(dir.path()), EmbedError::Unsupported { .. }));
     fs::write(dir.path().join("leann.json"), r#"{"max_tokens": 3}"#).unwrap();
     let embedded = embed(&load(dir.path()), &["one two three"], Role::Passage, 1);
-    assert_eq!((embedded.tokens, embedded.truncated()), (3, 1));
+    assert_eq!((embedded.tokens, embedded.truncated_count()), (3, 1));
 }
 
 fn external_model(file: &str) -> Vec<u8> {
@@ -309,7 +310,7 @@ fn weights_in_a_file_of_their_own_belong_to_the_model() {
 }
 
 #[test]
-fn a_model_that_quantises_as_it_runs_gets_one_row_at_a_time() {
+fn a_model_that_quantizes_as_it_runs_gets_one_row_at_a_time() {
     let graph = numbered([1.0, 2.0, 3.0])
         .usual_inputs()
         .node("DynamicQuantizeLinear", &["last_hidden_state"], &["q", "scale", "zero_point"])
@@ -317,7 +318,7 @@ fn a_model_that_quantises_as_it_runs_gets_one_row_at_a_time() {
         .output("token_embeddings", FLOAT, &HIDDEN);
     let dir = with_onnx(&graph.finish());
     let texts = ["a", "some words", "zebra", "a", "many more words than before"];
-    // Two outputs are known by name; the quantised one is meant.
+    // Two outputs have known names, and the quantized one is to be used.
     fs::write(dir.path().join("leann.json"), r#"{"output": "token_embeddings"}"#).unwrap();
     let model = load(dir.path());
     let together = embed(&model, &texts, Role::Passage, 2);
@@ -350,7 +351,7 @@ fn execution_providers_are_known_or_refused() {
         let error = load(unknown).map(|_| ()).unwrap_err();
         assert!(matches!(error, EmbedError::ProviderMissing { .. }), "{error}");
     }
-    // A library with CUDA in it is as good as one without, if it says so.
+    // Whether the library has CUDA depends on the machine.
     if let Err(error) = load("cuda").map(|_| ()) {
         assert!(matches!(error, EmbedError::ProviderMissing { .. }), "{error}");
     }

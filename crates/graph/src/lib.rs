@@ -1,42 +1,46 @@
-//! The algorithms of the index, over numbers and small traits: where nodes lie (`layout`, `split`), how hubs are
-//! linked (`links`), how a search finds node pages (`walk`) and how long it looks for more (`patience`), and in which
-//! order rows come out (`rerank`).
+//! The algorithms of the index, over numbers and small traits.
+//!
+//! - [`clustering`] assigns rows to node pages, [`bisect()`] divides a full page, [`Center`] summarizes one.
+//! - [`links`] connects the hubs of pages, [`walk`] searches their graph for the next page to visit,
+//!   [`walks`] the graphs of several indexes.
+//! - [`rerank`] decides which rows to recompute and when a row may be returned; [`patience`] when a walk
+//!   ends.
+//! - [`tuning`] holds the constants that the access method and the measuring programs share.
 //!
 //! Nothing here does I/O or knows a storage engine: hubs are read through [`HubReader`], embeddings through
-//! [`Rows`], and the rerank is a state machine that its caller drives. Everything is *inner product* inside: a
-//! similarity is higher for nearer things, row embeddings and queries are unit length.
+//! [`Vectors`], and the rerank is a state machine that its caller drives. Everything is an *inner product*
+//! inside: a similarity is higher for nearer things, and embeddings of rows and queries have unit length.
 
+#![forbid(unsafe_code)]
+
+pub mod bisect;
+mod candidates;
+pub mod center;
+pub mod clustering;
+mod equal;
+pub mod fallible;
+pub mod in_memory;
 mod kmeans;
-pub mod layout;
 pub mod links;
-pub mod memory;
+mod order;
+mod passing;
 pub mod patience;
 pub mod rerank;
-pub mod room;
-pub mod rows;
-pub mod split;
+mod stop;
+pub mod tuning;
+pub mod vectors;
 pub mod walk;
+pub mod walks;
 
-mod hash;
-mod order;
-mod rng;
-
+pub use bisect::bisect;
+pub use center::Center;
+pub use clustering::{PageSize, balanced_pages};
 pub use kmeans::members_of;
-pub use layout::{PageSize, balanced_pages};
-pub use links::{entry_hubs, link_hubs, select_links};
+pub use leann_page::HubRef;
+pub use links::{entry_hubs, link_halves, link_hubs, links_with, select_links};
 pub use patience::default_patience;
-pub use rerank::{Counters, Rerank, RerankOptions, Step};
-pub use rows::{F16Rows, F32Rows, Rows};
-pub use split::split;
-pub use walk::{Hub, HubMetric, HubReader, HubRef, HubWalk, NodePageRef};
-
-/// Why there is no result.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unfinished {
-    /// The caller's `stop` answered true, and the work was given up.
-    #[error("stopped by the caller")]
-    Stopped,
-    /// The system refused memory.
-    #[error("out of memory")]
-    NoMemory,
-}
+pub use rerank::{LateRows, Rerank, RerankOptions, Step};
+pub use stop::{Stop, Unfinished};
+pub use vectors::{F16Vectors, F32Vectors, Vectors};
+pub use walk::{Hub, HubMetric, HubReader, HubWalk, NodePageRef};
+pub use walks::Walks;

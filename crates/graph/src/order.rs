@@ -2,14 +2,17 @@
 
 use std::cmp::Ordering;
 
-/// A score that can be compared. Made only by [`Score::new`], so that no NaN gets in.
+/// A score that can be compared. Only [`Score::new`] makes one, so that it is never NaN.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Score(f32);
 
 impl Score {
+    /// Wraps a value; NaN becomes negative infinity.
     pub fn new(value: f32) -> Score {
         Score(if value.is_nan() { f32::NEG_INFINITY } else { value })
     }
+
+    /// Returns the value.
     pub fn get(self) -> f32 {
         self.0
     }

@@ -1,13 +1,27 @@
 //! Every row comes out once and in order, with as few recomputes as the estimates allow.
 
+mod support;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use leann_graph::{Counters, Rerank, RerankOptions, Step};
+use leann_graph::{LateRows, Rerank, RerankOptions, Step};
+use leann_vector::Rng;
 use proptest::prelude::*;
+use support::uniform;
 
-const OPTIONS: RerankOptions =
-    RerankOptions { z: 1.5, horizon: 10, max_recompute: 0, relaxed: false, ef: 16, patience: 4 };
+const OPTIONS: RerankOptions = RerankOptions {
+    z: 1.5,
+    expected_rows: 10,
+    max_recompute: 0,
+    late_rows: LateRows::Drop,
+    ef: 16,
+    patience: 4,
+    filtered: false,
+    min_checks: 0,
+    min_similarity: f32::NEG_INFINITY,
+    max_similarity: f32::INFINITY,
+};
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -19,8 +33,9 @@ struct Node {
 
 struct Run {
     emitted: Vec<(u32, Option<f32>)>,
-    counters: Counters,
-    z: f32,
+    recomputed: usize,
+    invisible: usize,
+    late: u64,
 }
 
 /// Drives a rerank over `pages` until `limit` rows came out.
@@ -35,17 +50,33 @@ fn run(
     let mut rerank = Rerank::new(options);
     let mut unread = pages.iter();
     let mut emitted = Vec::new();
+    let (mut recomputed, mut dropped) = (0, 0);
     while emitted.len() < limit {
         match rerank.next_step() {
-            Step::Emit(key, similarity) => emitted.push((key, similarity)),
+            Step::Emit(key, similarity) => emitted.push((key, Some(similarity))),
+            Step::Follow(key, _) => emitted.push((key, None)),
             Step::Recompute => {
                 let keys = rerank.take_batch(batch);
                 assert!(!keys.is_empty() && keys.len() <= batch);
                 for key in keys {
                     if invisible.contains(&key) {
+                        dropped += 1;
                         rerank.drop_invisible(key)
                     } else {
-                        rerank.give(key, exact[&key])
+                        recomputed += 1;
+                        rerank.set_exact(key, exact[&key])
+                    }
+                }
+            }
+            Step::Check => {
+                let keys = rerank.take_unchecked(rerank.checks());
+                assert!(options.filtered && !keys.is_empty());
+                for key in keys {
+                    if invisible.contains(&key) {
+                        dropped += 1;
+                        rerank.drop_failing(key)
+                    } else {
+                        rerank.set_passing(key)
                     }
                 }
             }
@@ -58,18 +89,16 @@ fn run(
             Step::Done => break,
         }
     }
-    Run { emitted, counters: rerank.counters(), z: rerank.z() }
+    Run { emitted, recomputed, invisible: dropped, late: rerank.late() }
 }
 
 fn noise(seed: u64) -> impl FnMut() -> f32 {
-    let mut state = seed * 2 + 1;
-    move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 * 2.0 - 1.0
-    }
+    let mut rng = Rng::new(seed);
+    move || uniform(&mut rng) * 2.0 - 1.0
 }
 
-/// Pages in the order of a walk: the best pages hold the best rows, more or less. Estimates are within 1.7 errors.
+/// Pages in the order of a walk: the best pages hold the best rows, more or less. Estimates are within 1.7
+/// errors.
 fn corpus(pages: usize, rows: usize, seed: u64) -> Vec<Vec<Node>> {
     let mut noise = noise(seed);
     let mut page = |number: usize| -> Vec<Node> {
@@ -99,7 +128,7 @@ fn finds_the_best_with_few_recomputes() {
         all.sort_by(|a, b| b.exact.total_cmp(&a.exact));
         let best: HashSet<u32> = all[..10].iter().map(|node| node.key).collect();
         right += run.emitted.iter().filter(|(key, _)| best.contains(key)).count();
-        recomputed += run.counters.recomputed;
+        recomputed += run.recomputed;
     }
     assert!(right >= 490, "recall {}", right as f32 / 500.0);
     assert!(recomputed < 50 * 120, "{} recomputes per query", recomputed / 50);
@@ -128,7 +157,7 @@ fn the_cap_is_kept_and_the_rest_follows_by_estimate() {
     let pages = corpus(10, 50, 7);
     let options = RerankOptions { max_recompute: 13, ..OPTIONS };
     let run = run(&pages, options, 4, &HashSet::new(), usize::MAX);
-    assert_eq!(run.counters.recomputed, 13);
+    assert_eq!(run.recomputed, 13);
     assert_eq!(run.emitted.len(), 500);
     let exact: Vec<f32> = run.emitted.iter().filter_map(|row| row.1).collect();
     assert_eq!(exact.len(), 13);
@@ -150,7 +179,7 @@ fn equal_rows(seed: u64) -> Vec<Vec<Node>> {
 #[test]
 fn equal_rows_all_come_out() {
     let run = run(&equal_rows(5), OPTIONS, 16, &HashSet::new(), usize::MAX);
-    assert_eq!((run.emitted.len(), run.counters.late), (10_000, 0));
+    assert_eq!((run.emitted.len(), run.late), (10_000, 0));
     let keys: HashSet<u32> = run.emitted.iter().map(|row| row.0).collect();
     assert_eq!(keys.len(), 10_000);
 }
@@ -159,11 +188,32 @@ fn equal_rows_all_come_out() {
 fn equal_rows_are_not_all_recomputed() {
     let run = run(&equal_rows(6), OPTIONS, 4, &HashSet::new(), 10);
     assert_eq!(run.emitted.len(), 10);
-    assert!(run.counters.recomputed < 50, "{:?}", run.counters);
+    assert!(run.recomputed < 70, "{}", run.recomputed);
 }
 
 #[test]
-fn what_estimates_are_off_alike_is_learnt() {
+fn groups_of_any_size_hold_what_z_promises() {
+    for k in [10, 30, 100, 300, 1000] {
+        let (mut right, mut recomputed) = (0, 0);
+        for seed in 0..10 {
+            let pages = corpus(40, 125, seed);
+            let options = RerankOptions { z: 1.4, expected_rows: k, ef: 5000, patience: 40, ..OPTIONS };
+            let run = run(&pages, options, 4, &HashSet::new(), k);
+            let mut all: Vec<Node> = pages.concat();
+            all.sort_by(|a, b| b.exact.total_cmp(&a.exact));
+            let best: HashSet<u32> = all[..k].iter().map(|node| node.key).collect();
+            right += run.emitted.iter().filter(|(key, _)| best.contains(key)).count();
+            recomputed += run.recomputed;
+        }
+        let recall = right as f32 / (10 * k) as f32;
+        println!("{k}: {recall} of {} recomputes", recomputed / 10);
+        assert!(recall >= 0.93, "{k}: {recall}");
+        assert!(recomputed < 10 * 4 * k.max(25), "{k}: {} recomputes", recomputed / 10);
+    }
+}
+
+#[test]
+fn a_common_error_of_estimates_is_learned() {
     // All estimates of a query are two errors too low, or too high.
     for off in [-0.06, 0.06] {
         let (mut found, mut recomputed) = (0, (0, 0));
@@ -174,8 +224,8 @@ fn what_estimates_are_off_alike_is_learnt() {
             let straight = run(&pages, OPTIONS, 4, &HashSet::new(), 10);
             let biased = run(&biased, OPTIONS, 4, &HashSet::new(), 10);
             found += biased.emitted.iter().filter(|row| straight.emitted.contains(row)).count();
-            recomputed.0 += straight.counters.recomputed;
-            recomputed.1 += biased.counters.recomputed;
+            recomputed.0 += straight.recomputed;
+            recomputed.1 += biased.recomputed;
         }
         println!("{off}: {found} of 400 with {} instead of {}", recomputed.1, recomputed.0);
         assert!(found >= 350, "{off}: {found} of 400");
@@ -188,14 +238,14 @@ fn a_late_row_is_dropped_and_widens_z() {
     // The second row is far better than it looks.
     let node = |key, exact, estimate| Node { key, exact, estimate, error: 0.01 };
     let pages = vec![vec![node(1, 0.5, 0.5), node(2, 0.9, 0.4), node(3, 0.3, 0.3)]];
-    let options = RerankOptions { horizon: 1, ..OPTIONS };
+    let options = RerankOptions { expected_rows: 1, ..OPTIONS };
     let strict = run(&pages, options, 1, &HashSet::new(), 10);
     assert_eq!(strict.emitted.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 3]);
-    assert_eq!(strict.counters.late, 1);
-    assert!(strict.z > options.z);
-    let relaxed = run(&pages, RerankOptions { relaxed: true, ..options }, 1, &HashSet::new(), 10);
+    assert_eq!(strict.late, 1);
+    let relaxed =
+        run(&pages, RerankOptions { late_rows: LateRows::AtOnce, ..options }, 1, &HashSet::new(), 10);
     assert_eq!(relaxed.emitted.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(relaxed.counters.late, 1);
+    assert_eq!(relaxed.late, 1);
 }
 
 #[test]
@@ -207,12 +257,12 @@ fn all_rows_that_are_needed_can_be_asked_for_at_once() {
     assert_eq!((rerank.next_step(), rerank.needed()), (Step::Recompute, 10));
     // None of the ten is given too many: one fewer, and nothing could be decided.
     let keys = rerank.take_batch(10);
-    keys[..9].iter().for_each(|&key| rerank.give(key, similarity(key)));
+    keys[..9].iter().for_each(|&key| rerank.set_exact(key, similarity(key)));
     assert_eq!((rerank.next_step(), rerank.needed()), (Step::Recompute, 1));
     for key in rerank.take_batch(1) {
-        rerank.give(key, similarity(key));
+        rerank.set_exact(key, similarity(key));
     }
-    assert_eq!((rerank.next_step(), rerank.needed()), (Step::Emit(0, Some(1.0)), 1));
+    assert_eq!((rerank.next_step(), rerank.needed()), (Step::Emit(0, 1.0), 1));
 }
 
 #[test]
@@ -222,13 +272,13 @@ fn unanswered_keys_are_asked_again() {
     rerank.walk_exhausted();
     assert_eq!(rerank.next_step(), Step::Recompute);
     assert_eq!(rerank.take_batch(2), [1, 2]);
-    rerank.give(2, 0.4);
-    rerank.give(9, 1.0);
+    rerank.set_exact(2, 0.4);
+    rerank.set_exact(9, 1.0);
     assert_eq!(rerank.next_step(), Step::Recompute);
     assert_eq!(rerank.take_batch(2), [1]);
-    rerank.give(1, 0.45);
-    assert_eq!(rerank.next_step(), Step::Emit(1, Some(0.45)));
-    assert_eq!(rerank.next_step(), Step::Emit(2, Some(0.4)));
+    rerank.set_exact(1, 0.45);
+    assert_eq!(rerank.next_step(), Step::Emit(1, 0.45));
+    assert_eq!(rerank.next_step(), Step::Emit(2, 0.4));
     assert_eq!(rerank.next_step(), Step::Done);
 }
 
@@ -238,12 +288,12 @@ fn nan_is_the_worst() {
     rerank.add_page([(1, f32::NAN, f32::NAN), (2, -0.5, f32::INFINITY), (3, 0.1, 0.0)].into_iter());
     rerank.walk_exhausted();
     assert_eq!(rerank.take_batch(9), [3, 2, 1]);
-    rerank.give(1, f32::NAN);
-    rerank.give(2, -0.5);
-    rerank.give(3, 0.1);
-    assert_eq!(rerank.next_step(), Step::Emit(3, Some(0.1)));
-    assert_eq!(rerank.next_step(), Step::Emit(2, Some(-0.5)));
-    assert_eq!(rerank.next_step(), Step::Emit(1, Some(f32::NEG_INFINITY)));
+    rerank.set_exact(1, f32::NAN);
+    rerank.set_exact(2, -0.5);
+    rerank.set_exact(3, 0.1);
+    assert_eq!(rerank.next_step(), Step::Emit(3, 0.1));
+    assert_eq!(rerank.next_step(), Step::Emit(2, -0.5));
+    assert_eq!(rerank.next_step(), Step::Emit(1, f32::NEG_INFINITY));
 }
 
 #[test]
@@ -265,7 +315,7 @@ fn thirty_thousand_nodes_cost_little() {
             match rerank.next_step() {
                 Step::Recompute => {
                     for key in rerank.take_batch(8) {
-                        rerank.give(key, pages[key as usize / 125][key as usize % 125].exact);
+                        rerank.set_exact(key, pages[key as usize / 125][key as usize % 125].exact);
                     }
                 }
                 Step::Emit(..) => emitted += 1,
@@ -276,8 +326,58 @@ fn thirty_thousand_nodes_cost_little() {
     };
     let best = (0..20).map(|_| once()).min().unwrap();
     println!("30,000 nodes: {best:?}");
-    // Far above what it takes, so that a busy machine does not fail it; a full sort would take about this long.
+    // Far above what it takes, so that a busy machine does not fail it; a full sort would take about this
+    // long.
     assert!(best.as_micros() < 2500, "{best:?}");
+}
+
+/// A rerank over the rows of two indexes returns what one over an index of all rows returns.
+#[test]
+fn keys_of_two_indexes_are_ranked_as_those_of_one() {
+    let pages = corpus(40, 50, 11);
+    // Both indexes name some rows alike.
+    let keyed = |key: u32| (key % 2, key / 2);
+    let (mut one, mut two) = (Rerank::new(OPTIONS), Rerank::new(OPTIONS));
+    let mut unread = pages.iter();
+    let mut emitted = 0;
+    loop {
+        match (one.next_step(), two.next_step()) {
+            (Step::Check | Step::Follow(..), _) => panic!("nothing is filtered or capped"),
+            (Step::Emit(key, exact), step) => {
+                assert_eq!(step, Step::Emit(keyed(key), exact));
+                emitted += 1;
+            }
+            (Step::Recompute, step) => {
+                assert_eq!(step, Step::Recompute);
+                let keys = one.take_batch(4);
+                let expected: Vec<(u32, u32)> = keys.iter().map(|&key| keyed(key)).collect();
+                assert_eq!(two.take_batch(4), expected);
+                for key in keys {
+                    let exact = pages[key as usize / 50][key as usize % 50].exact;
+                    one.set_exact(key, exact);
+                    two.set_exact(keyed(key), exact);
+                }
+            }
+            (Step::Walk, step) => {
+                assert_eq!(step, Step::Walk);
+                match unread.next() {
+                    Some(page) => {
+                        one.add_page(page.iter().map(|node| (node.key, node.estimate, node.error)));
+                        two.add_page(page.iter().map(|node| (keyed(node.key), node.estimate, node.error)));
+                    }
+                    None => {
+                        one.walk_exhausted();
+                        two.walk_exhausted();
+                    }
+                }
+            }
+            (Step::Done, step) => {
+                assert_eq!(step, Step::Done);
+                break;
+            }
+        }
+    }
+    assert!(emitted >= 1900, "{emitted} of 2000 rows, the others late");
 }
 
 fn arbitrary_pages() -> impl Strategy<Value = Vec<Vec<Node>>> {
@@ -303,29 +403,98 @@ proptest! {
         ef in 0usize..20,
         patience in 0usize..5,
         batch in 1usize..9,
-        horizon in 0usize..20,
+        expected_rows in 0usize..20,
         cap in prop_oneof![Just(0usize), 1usize..40],
-        relaxed in any::<bool>(),
+        late_rows in prop_oneof![Just(LateRows::Drop), Just(LateRows::AtEnd), Just(LateRows::AtOnce)],
+        filtered in any::<bool>(),
         hidden in proptest::collection::hash_set(0u32..300, 0..60),
     ) {
-        let options = RerankOptions { z, horizon, max_recompute: cap, relaxed, ef, patience };
+        let decide = RerankOptions { z, expected_rows, max_recompute: cap, late_rows, ..OPTIONS };
+        let options = RerankOptions { ef, patience, filtered, ..decide };
         let run = run(&pages, options, batch, &hidden, usize::MAX);
         let keys: HashSet<u32> = pages.iter().flatten().map(|node| node.key).collect();
         let emitted: HashSet<u32> = run.emitted.iter().map(|row| row.0).collect();
         prop_assert_eq!(emitted.len(), run.emitted.len(), "a row came twice");
-        let lost = if relaxed { 0 } else { run.counters.late as usize };
-        prop_assert_eq!(emitted.len() + lost + run.counters.invisible as usize, keys.len());
+        let lost = if late_rows == LateRows::Drop { run.late as usize } else { 0 };
+        prop_assert_eq!(emitted.len() + lost + run.invisible, keys.len());
         if cap > 0 {
-            prop_assert!(run.counters.recomputed as usize <= cap);
+            prop_assert!(run.recomputed <= cap);
         }
-        if !relaxed {
+        if late_rows != LateRows::AtOnce {
+            let at_end = if late_rows == LateRows::AtEnd { run.late as usize } else { 0 };
             let exact: Vec<f32> = run.emitted.iter().filter_map(|row| row.1).collect();
-            prop_assert!(exact.is_sorted_by(|a, b| a + 1e-6 >= *b), "{:?}", exact);
+            prop_assert!(exact[..exact.len() - at_end].is_sorted_by(|a, b| a + 1e-6 >= *b), "{:?}", exact);
         }
         if cap == 0 {
             prop_assert!(run.emitted.iter().all(|row| row.1.is_some()));
             prop_assert!(emitted.is_disjoint(&hidden));
         }
+    }
+}
+
+/// Keys of which one in `keep` is left.
+fn all_but_one_in(keep: u32, keys: std::ops::Range<u32>, seed: u64) -> HashSet<u32> {
+    let mut rng = Rng::new(seed);
+    keys.filter(|_| !rng.next().is_multiple_of(u64::from(keep))).collect()
+}
+
+#[test]
+fn a_filter_costs_no_recomputes() {
+    let options = RerankOptions { ef: 128, patience: 8, filtered: true, ..OPTIONS };
+    for keep in [2, 10, 50] {
+        let (mut right, mut recomputed, mut alone) = (0, 0, 0);
+        for seed in 0..20 {
+            let pages = corpus(60, 100, seed);
+            let hidden = all_but_one_in(keep, 0..6000, seed);
+            let of_all = run(&pages, options, 4, &hidden, 10);
+            let passing: Vec<Vec<Node>> = pages
+                .iter()
+                .map(|page| page.iter().copied().filter(|node| !hidden.contains(&node.key)).collect())
+                .collect();
+            let of_passing =
+                run(&passing, RerankOptions { filtered: false, ..options }, 4, &HashSet::new(), 10);
+            let mut best: Vec<&Node> = passing.iter().flatten().collect();
+            best.sort_by(|a, b| b.exact.total_cmp(&a.exact));
+            let found: HashSet<u32> = of_all.emitted.iter().map(|row| row.0).collect();
+            right += best[..10].iter().filter(|node| found.contains(&node.key)).count();
+            recomputed += of_all.recomputed;
+            alone += of_passing.recomputed;
+            assert!(found.is_disjoint(&hidden));
+        }
+        assert!(right >= 190, "one in {keep}: {right} of 200");
+        assert!(recomputed <= alone * 5 / 4, "one in {keep}: {recomputed} instead of {alone}");
+    }
+}
+
+#[test]
+fn a_filter_that_few_rows_pass_returns_them_all() {
+    let hidden: HashSet<u32> = (0..2000).filter(|key| ![7, 900, 1999].contains(key)).collect();
+    let run = run(&corpus(20, 100, 3), RerankOptions { filtered: true, ..OPTIONS }, 4, &hidden, 10);
+    let mut keys: Vec<u32> = run.emitted.iter().map(|row| row.0).collect();
+    keys.sort_unstable();
+    assert_eq!((keys, run.recomputed), (vec![7, 900, 1999], 3));
+}
+
+#[test]
+fn a_bound_ends_the_scan() {
+    for filtered in [false, true] {
+        let (mut found, mut wanted) = (0, 0);
+        for seed in 0..10 {
+            let pages = corpus(40, 100, seed);
+            let mut similarities: Vec<f32> = pages.iter().flatten().map(|node| node.exact).collect();
+            similarities.sort_by(|a, b| b.total_cmp(a));
+            for within in [0, 1, 5, 30, 200] {
+                let min_similarity = (similarities[within] + similarities[within.saturating_sub(1)]) / 2.0
+                    + if within == 0 { 0.001 } else { 0.0 };
+                let options = RerankOptions { ef: 128, patience: 8, filtered, min_similarity, ..OPTIONS };
+                let run = run(&pages, options, 4, &HashSet::new(), usize::MAX);
+                assert!(run.emitted.iter().all(|row| row.1.unwrap() >= min_similarity));
+                found += run.emitted.len();
+                wanted += within;
+                assert!(run.recomputed < 60 + 3 * within, "{} for {within}", run.recomputed);
+            }
+        }
+        assert!(found * 100 >= wanted * 97, "{found} of {wanted}");
     }
 }
 
@@ -344,9 +513,10 @@ fn a_long_walk_over_empty_pages_loses_nothing() {
             Step::Emit(..) => emitted += 1,
             Step::Recompute => {
                 for key in rerank.take_batch(4) {
-                    rerank.give(key, 0.5);
+                    rerank.set_exact(key, 0.5);
                 }
             }
+            Step::Check | Step::Follow(..) => panic!("nothing is filtered or capped"),
             Step::Walk => panic!("the walk is exhausted"),
             Step::Done => break,
         }

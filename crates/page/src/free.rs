@@ -1,35 +1,36 @@
-//! Free pages: given up, with the generation that the next use goes on counting from.
+//! Free pages: no longer in use, kept with the generation from which the next use of the block counts on.
 
 use crate::error::PageError;
-use crate::header::{HEADER_BYTES, PageKind, expect, generation_of, start};
+use crate::header::{HEADER_BYTES, expect, generation_of, start};
+use crate::page_kind::PageKind;
 
-/// A free page, read.
+/// A view of a free page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreePage {
     generation: u32,
 }
 
 impl FreePage {
-    /// Makes a free page of these bytes, whatever they were. `generation` is that of the former page (see
-    /// [`crate::generation`]): whoever uses the block next goes on counting from it.
+    /// Overwrites the body with a free page. `generation` is that of the former page: the next use of the
+    /// block counts on from it.
     ///
     /// # Errors
-    /// [`PageError::Short`]; the body is then as it was.
+    /// [`PageError::Short`] if the body has no room for the header; the body is then unchanged.
     pub fn init(body: &mut [u8], generation: u32) -> Result<(), PageError> {
         let _: &mut [u8; HEADER_BYTES] = start(body, PageKind::Free, generation)?;
         Ok(())
     }
 
-    /// Reads a body; what follows the header is not looked at.
+    /// Reads the header of a body and ignores the rest.
     ///
     /// # Errors
-    /// Those of [`crate::kind`], and [`PageError::WrongKind`].
+    /// The errors of [`crate::kind`], and [`PageError::WrongKind`].
     pub fn parse(body: &[u8]) -> Result<FreePage, PageError> {
         let header: &[u8; HEADER_BYTES] = expect(body, PageKind::Free)?;
         Ok(FreePage { generation: generation_of(header) })
     }
 
-    /// The generation of the page that was here.
+    /// Returns the generation of the page that was here before.
     pub fn generation(&self) -> u32 {
         self.generation
     }
@@ -44,7 +45,7 @@ mod tests {
         let mut body = vec![0xCC; 1024];
         FreePage::init(&mut body, 41).unwrap();
         assert_eq!(FreePage::parse(&body).unwrap().generation(), 41);
-        assert!(body[crate::header::OWN..].iter().all(|&byte| byte == 0));
+        assert!(body[crate::header::KIND_FIELDS..].iter().all(|&byte| byte == 0));
     }
 
     #[test]

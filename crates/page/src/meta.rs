@@ -1,243 +1,278 @@
-//! The meta page, block 0: what the index is, where its chains start, and counts as of the last build or
-//! vacuum.
+//! The meta page, block 0: the identity of the index, the starts of its chains, and counts as of the last
+//! build or vacuum.
+
+use leann_value::{MAX_DIM, MAX_MODEL_NAME_BYTES};
 
 use crate::bytes::{get, get_u16, get_u32, get_u64, put};
-use crate::error::{PageError, impossible};
-use crate::header::{OWN, PageKind, expect, generation_of, start};
+use crate::error::{OutOfLimits, PageError, damaged, unstorable};
+use crate::header::{KIND_FIELDS, expect, generation_of, start};
+use crate::page_kind::PageKind;
 use crate::refs::{HubRef, REF_BYTES};
 
-/// The longest model name, in bytes of UTF-8.
-pub const MAX_MODEL_NAME: usize = leann_value::MAX_NAME;
-
-/// The most entry hubs.
+/// The most entry hubs that the meta page has room for.
 pub const MAX_ENTRY_HUBS: usize = 64;
 
-/// The most dimensions an embedding may have; more is taken for damage, before anyone allocates for it.
-pub const MAX_DIM: u32 = leann_value::MAX_DIM as u32;
+/// Offsets of the fields, in bytes from the start of the body; `README.md` describes the fields.
+mod offset {
+    use super::{KIND_FIELDS, MAX_ENTRY_HUBS, MODEL_BYTES, REF_BYTES};
 
-const INDEX_ID: usize = OWN;
-const SEED: usize = 16;
-const ROWS_AT_BUILD: usize = 24;
-const NODES: usize = 32;
-const FINGERPRINT: usize = 40;
-const DIM: usize = 72;
-const PARAMS_FIRST: usize = 76;
-const PARAMS_LEN: usize = 80;
-const PARAMS_CHECKSUM: usize = 84;
-const HUB_FIRST: usize = 88;
-const NODE_PAGES: usize = 92;
-const HUB_PAGES: usize = 96;
-const FREE_PAGES: usize = 100;
-const ROWS_TRAINED: usize = 104;
-const SKETCH_BYTES: usize = 108;
-const DIRECTIONS: usize = 110;
-const CENTRE_LEN: usize = 112;
-const MAX_LINKS: usize = 114;
-const SKETCH_FORM: usize = 116;
-const MODEL_LEN: usize = 117;
-const ENTRY_HUB_COUNT: usize = 118;
-const MODEL: usize = 120;
-/// The name's 127 bytes and one that is always zero.
-const MODEL_ROOM: usize = MAX_MODEL_NAME + 1;
-const ENTRY_HUBS: usize = MODEL + MODEL_ROOM;
-const TRUNCATED_ROWS: usize = ENTRY_HUBS + MAX_ENTRY_HUBS * REF_BYTES;
-/// Bytes before the reserved tail, which goes on to the end of the body.
-const FIXED: usize = TRUNCATED_ROWS + 8;
+    pub(super) const INDEX_ID: usize = KIND_FIELDS;
+    pub(super) const SEED: usize = 16;
+    pub(super) const ROWS_AT_BUILD: usize = 24;
+    pub(super) const NODES: usize = 32;
+    pub(super) const FINGERPRINT: usize = 40;
+    pub(super) const DIM: usize = 72;
+    pub(super) const PARAMS_FIRST: usize = 76;
+    pub(super) const PARAMS_LEN: usize = 80;
+    pub(super) const PARAMS_CHECKSUM: usize = 84;
+    pub(super) const HUB_FIRST: usize = 88;
+    pub(super) const NODE_PAGES: usize = 92;
+    pub(super) const HUB_PAGES: usize = 96;
+    pub(super) const FREE_PAGES: usize = 100;
+    pub(super) const ROWS_TRAINED: usize = 104;
+    pub(super) const SKETCH_BYTES: usize = 108;
+    pub(super) const COMPONENTS: usize = 110;
+    pub(super) const CENTER_LEN: usize = 112;
+    pub(super) const MAX_LINKS: usize = 114;
+    pub(super) const SKETCH_FORM: usize = 116;
+    pub(super) const MODEL_LEN: usize = 117;
+    pub(super) const ENTRY_HUB_COUNT: usize = 118;
+    pub(super) const MODEL: usize = 120;
+    pub(super) const ENTRY_HUBS: usize = MODEL + MODEL_BYTES;
+    pub(super) const TRUNCATED_ROWS: usize = ENTRY_HUBS + MAX_ENTRY_HUBS * REF_BYTES;
+    pub(super) const UNTRAINED_NODES: usize = TRUNCATED_ROWS + 8;
+    pub(super) const UNTRAINED_AT_BUILD: usize = UNTRAINED_NODES + 8;
+    pub(super) const FIT_AT_BUILD: usize = UNTRAINED_AT_BUILD + 8;
+}
 
-/// What the sketches of an index are.
+/// Bytes reserved for the name of the model: the longest name, and one byte that is always zero.
+const MODEL_BYTES: usize = MAX_MODEL_NAME_BYTES + 1;
+
+// Format version 1 has 128 bytes for the name and one for its length.
+const _: () = assert!(MODEL_BYTES == 128);
+
+/// Length in bytes of what precedes the reserved tail, which extends to the end of the body.
+const FIXED_BYTES: usize = offset::FIT_AT_BUILD + 4;
+
+/// The form of the sketches (quantized codes) of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SketchForm {
-    /// Codes that know nothing of the index's rows: it was made without any.
+    /// Codes without training: the build had no rows, or not enough of them to train on.
     Untrained = 0,
-    /// Codes trained on the index's own rows, with parameters of their own.
+    /// Codes trained on rows of the index, with parameters on params pages.
     Trained = 1,
-    /// The embeddings themselves, in 16-bit floats.
+    /// The embeddings themselves, as 16-bit floats.
     Float16 = 2,
+    /// Codes without training, and since a VACUUM codes trained on these, with parameters on params pages.
+    TrainedInPlace = 3,
 }
 
-/// What the meta page says.
+impl SketchForm {
+    /// Returns whether there are parameters that codes were trained with.
+    pub fn is_trained(self) -> bool {
+        matches!(self, SketchForm::Trained | SketchForm::TrainedInPlace)
+    }
+}
+
+/// The contents of the meta page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// Drawn at random for each build, so that what is cached of one index is never taken for another's.
+    /// Random number, drawn by each build: it keeps cached data of one index from being taken for that of
+    /// another.
     pub index_id: u64,
-    /// The model's name: at most [`MAX_MODEL_NAME`] bytes, none of them NUL.
+    /// Name of the model: at most [`MAX_MODEL_NAME_BYTES`] bytes, none of them NUL.
     pub model: String,
-    /// The model's fingerprint: hash of its weights, tokenizer and settings.
+    /// Fingerprint of the model: a hash of its weights, tokenizer and settings.
     pub fingerprint: [u8; 32],
     /// Dimensions of an embedding, at most [`MAX_DIM`].
     pub dim: u32,
-    /// Bytes of a sketch.
+    /// Length of a sketch in bytes.
     pub sketch_bytes: u16,
-    /// Values of a decoded sketch (m).
-    pub directions: u16,
-    /// Values of a hub's centre.
-    pub centre_len: u16,
-    /// Links that a hub entry has room for.
+    /// Number of components of a decoded sketch. Those of a trained sketch are principal components.
+    pub components: u16,
+    /// Number of components of the center of a hub: the leading ones of a decoded sketch.
+    pub center_len: u16,
+    /// Number of links that a hub entry has room for.
     pub max_links: u16,
-    /// What sketches are.
+    /// Form of the sketches.
     pub sketch_form: SketchForm,
-    /// Seed of the sketch's random choices.
+    /// Seed of the random choices of the sketches.
     pub seed: u64,
-    /// Rows that the sketch was trained on.
+    /// Number of rows on which the sketches were trained.
     pub rows_trained: u32,
-    /// Rows whose text was longer than the model reads: of the build, and of inserts since.
+    /// Number of rows whose text is longer than the model reads: rows of the build, and inserts since.
     pub truncated_rows: u64,
     /// Block number of the first params page, or [`crate::NO_PAGE`].
     pub params_first: u32,
-    /// Bytes of the parameters, over all params pages.
+    /// Length in bytes of the parameters on all params pages together.
     pub params_len: u32,
-    /// Checksum of the parameters, as the writer reckons it.
+    /// Checksum of the parameters. The caller computes and verifies it.
     pub params_checksum: u32,
     /// Block number of the first hub page, or [`crate::NO_PAGE`].
     pub hub_first: u32,
-    /// Hubs at which a walk starts: at most [`MAX_ENTRY_HUBS`].
+    /// Hubs at which walks start: at most [`MAX_ENTRY_HUBS`].
     pub entry_hubs: Vec<HubRef>,
-    /// Rows in the index when it was built.
+    /// Number of rows in the index when it was built.
     pub rows_at_build: u64,
-    /// Nodes as of the last build or vacuum.
+    /// Number of nodes as of the last build or vacuum.
     pub nodes: u64,
-    /// Node pages as of the last build or vacuum.
+    /// Number of nodes whose sketches are in the untrained form, as of the last build or vacuum.
+    pub untrained_nodes: u64,
+    /// The same as of the last build.
+    pub untrained_at_build: u64,
+    /// Share of the rows' squared length that their sketches kept in the last build, 0 to 10,000.
+    pub fit_at_build: u32,
+    /// Number of node pages as of the last build or vacuum.
     pub node_pages: u32,
-    /// Hub pages as of the last build or vacuum.
+    /// Number of hub pages as of the last build or vacuum.
     pub hub_pages: u32,
-    /// Free pages as of the last build or vacuum.
+    /// Number of free pages as of the last build or vacuum.
     pub free_pages: u32,
 }
 
 impl Meta {
-    /// Makes a meta page of these bytes, whatever they were.
+    /// Overwrites the body with a meta page.
     ///
     /// # Errors
-    /// [`PageError::Short`], or [`PageError::Impossible`] for a name, a dimension or a list of entry hubs
-    /// beyond its limit; the body is then as it was.
+    /// [`PageError::Short`], or [`PageError::Unstorable`] if the number of dimensions, the name or the number
+    /// of entry hubs exceeds its limit, or the name contains NUL; the body is then unchanged.
     pub fn encode(&self, body: &mut [u8]) -> Result<(), PageError> {
-        check_dim(self.dim)?;
-        check_name(&self.model)?;
+        check_dim(self.dim).and_then(|()| check_name(&self.model)).map_err(OutOfLimits::unstorable)?;
         if self.entry_hubs.len() > MAX_ENTRY_HUBS {
-            return impossible("entry hub count", self.entry_hubs.len());
+            return unstorable("entry hub count", self.entry_hubs.len());
         }
-        let page: &mut [u8; FIXED] = start(body, PageKind::Meta, 0)?;
+        let page: &mut [u8; FIXED_BYTES] = start(body, PageKind::Meta, 0)?;
         self.put_numbers(page);
-        put(page, FINGERPRINT, self.fingerprint);
+        put(page, offset::FINGERPRINT, self.fingerprint);
         // Both lengths were checked above.
-        page[MODEL_LEN] = self.model.len() as u8;
-        page[MODEL..MODEL + self.model.len()].copy_from_slice(self.model.as_bytes());
-        put(page, ENTRY_HUB_COUNT, (self.entry_hubs.len() as u16).to_le_bytes());
+        page[offset::MODEL_LEN] = self.model.len() as u8;
+        page[offset::MODEL..offset::MODEL + self.model.len()].copy_from_slice(self.model.as_bytes());
+        put(page, offset::ENTRY_HUB_COUNT, (self.entry_hubs.len() as u16).to_le_bytes());
         for (i, hub) in self.entry_hubs.iter().enumerate() {
-            put(page, ENTRY_HUBS + i * REF_BYTES, hub.to_bytes());
+            put(page, offset::ENTRY_HUBS + i * REF_BYTES, hub.to_bytes());
         }
         Ok(())
     }
 
-    fn put_numbers(&self, page: &mut [u8; FIXED]) {
-        put(page, INDEX_ID, self.index_id.to_le_bytes());
-        put(page, SEED, self.seed.to_le_bytes());
-        put(page, ROWS_AT_BUILD, self.rows_at_build.to_le_bytes());
-        put(page, NODES, self.nodes.to_le_bytes());
-        put(page, TRUNCATED_ROWS, self.truncated_rows.to_le_bytes());
-        put(page, DIM, self.dim.to_le_bytes());
-        put(page, PARAMS_FIRST, self.params_first.to_le_bytes());
-        put(page, PARAMS_LEN, self.params_len.to_le_bytes());
-        put(page, PARAMS_CHECKSUM, self.params_checksum.to_le_bytes());
-        put(page, HUB_FIRST, self.hub_first.to_le_bytes());
-        put(page, NODE_PAGES, self.node_pages.to_le_bytes());
-        put(page, HUB_PAGES, self.hub_pages.to_le_bytes());
-        put(page, FREE_PAGES, self.free_pages.to_le_bytes());
-        put(page, ROWS_TRAINED, self.rows_trained.to_le_bytes());
-        put(page, SKETCH_BYTES, self.sketch_bytes.to_le_bytes());
-        put(page, DIRECTIONS, self.directions.to_le_bytes());
-        put(page, CENTRE_LEN, self.centre_len.to_le_bytes());
-        put(page, MAX_LINKS, self.max_links.to_le_bytes());
-        page[SKETCH_FORM] = self.sketch_form as u8;
+    /// Writes the fields that are plain numbers.
+    fn put_numbers(&self, page: &mut [u8; FIXED_BYTES]) {
+        put(page, offset::INDEX_ID, self.index_id.to_le_bytes());
+        put(page, offset::SEED, self.seed.to_le_bytes());
+        put(page, offset::ROWS_AT_BUILD, self.rows_at_build.to_le_bytes());
+        put(page, offset::NODES, self.nodes.to_le_bytes());
+        put(page, offset::TRUNCATED_ROWS, self.truncated_rows.to_le_bytes());
+        put(page, offset::UNTRAINED_NODES, self.untrained_nodes.to_le_bytes());
+        put(page, offset::UNTRAINED_AT_BUILD, self.untrained_at_build.to_le_bytes());
+        put(page, offset::FIT_AT_BUILD, self.fit_at_build.to_le_bytes());
+        put(page, offset::DIM, self.dim.to_le_bytes());
+        put(page, offset::PARAMS_FIRST, self.params_first.to_le_bytes());
+        put(page, offset::PARAMS_LEN, self.params_len.to_le_bytes());
+        put(page, offset::PARAMS_CHECKSUM, self.params_checksum.to_le_bytes());
+        put(page, offset::HUB_FIRST, self.hub_first.to_le_bytes());
+        put(page, offset::NODE_PAGES, self.node_pages.to_le_bytes());
+        put(page, offset::HUB_PAGES, self.hub_pages.to_le_bytes());
+        put(page, offset::FREE_PAGES, self.free_pages.to_le_bytes());
+        put(page, offset::ROWS_TRAINED, self.rows_trained.to_le_bytes());
+        put(page, offset::SKETCH_BYTES, self.sketch_bytes.to_le_bytes());
+        put(page, offset::COMPONENTS, self.components.to_le_bytes());
+        put(page, offset::CENTER_LEN, self.center_len.to_le_bytes());
+        put(page, offset::MAX_LINKS, self.max_links.to_le_bytes());
+        page[offset::SKETCH_FORM] = self.sketch_form as u8;
     }
 
-    /// Reads a body, the exact inverse of [`Meta::encode`].
+    /// Reads a body. This is the exact inverse of [`Meta::encode`].
     ///
     /// # Errors
-    /// Any but [`PageError::Full`] and [`PageError::NoEntry`]. Bytes that this version has no use for
-    /// must be zero.
+    /// Those that [`PageError`] names for reading. A byte that this version does not use is damage unless it
+    /// is zero.
     pub fn decode(body: &[u8]) -> Result<Meta, PageError> {
-        let page: &[u8; FIXED] = expect(body, PageKind::Meta)?;
+        let page: &[u8; FIXED_BYTES] = expect(body, PageKind::Meta)?;
         if generation_of(page) != 0 {
-            return impossible("meta page generation", generation_of(page));
+            return damaged("meta page generation", generation_of(page));
         }
-        expect_zero("reserved bytes of the meta page", &body[FIXED..])?;
-        let sketch_form = match page[SKETCH_FORM] {
+        expect_zero("reserved bytes of the meta page", &body[FIXED_BYTES..])?;
+        let sketch_form = match page[offset::SKETCH_FORM] {
             0 => SketchForm::Untrained,
             1 => SketchForm::Trained,
             2 => SketchForm::Float16,
-            other => return impossible("form of sketches", other),
+            3 => SketchForm::TrainedInPlace,
+            other => return damaged("form of sketches", other),
         };
-        check_dim(get_u32(page, DIM))?;
+        check_dim(get_u32(page, offset::DIM)).map_err(OutOfLimits::damaged)?;
         Ok(Meta {
-            index_id: get_u64(page, INDEX_ID),
+            index_id: get_u64(page, offset::INDEX_ID),
             model: read_model(page)?,
-            fingerprint: get(page, FINGERPRINT),
-            dim: get_u32(page, DIM),
-            sketch_bytes: get_u16(page, SKETCH_BYTES),
-            directions: get_u16(page, DIRECTIONS),
-            centre_len: get_u16(page, CENTRE_LEN),
-            max_links: get_u16(page, MAX_LINKS),
+            fingerprint: get(page, offset::FINGERPRINT),
+            dim: get_u32(page, offset::DIM),
+            sketch_bytes: get_u16(page, offset::SKETCH_BYTES),
+            components: get_u16(page, offset::COMPONENTS),
+            center_len: get_u16(page, offset::CENTER_LEN),
+            max_links: get_u16(page, offset::MAX_LINKS),
             sketch_form,
-            seed: get_u64(page, SEED),
-            rows_trained: get_u32(page, ROWS_TRAINED),
-            truncated_rows: get_u64(page, TRUNCATED_ROWS),
-            params_first: get_u32(page, PARAMS_FIRST),
-            params_len: get_u32(page, PARAMS_LEN),
-            params_checksum: get_u32(page, PARAMS_CHECKSUM),
-            hub_first: get_u32(page, HUB_FIRST),
+            seed: get_u64(page, offset::SEED),
+            rows_trained: get_u32(page, offset::ROWS_TRAINED),
+            truncated_rows: get_u64(page, offset::TRUNCATED_ROWS),
+            params_first: get_u32(page, offset::PARAMS_FIRST),
+            params_len: get_u32(page, offset::PARAMS_LEN),
+            params_checksum: get_u32(page, offset::PARAMS_CHECKSUM),
+            hub_first: get_u32(page, offset::HUB_FIRST),
             entry_hubs: read_entry_hubs(page)?,
-            rows_at_build: get_u64(page, ROWS_AT_BUILD),
-            nodes: get_u64(page, NODES),
-            node_pages: get_u32(page, NODE_PAGES),
-            hub_pages: get_u32(page, HUB_PAGES),
-            free_pages: get_u32(page, FREE_PAGES),
+            rows_at_build: get_u64(page, offset::ROWS_AT_BUILD),
+            nodes: get_u64(page, offset::NODES),
+            untrained_nodes: get_u64(page, offset::UNTRAINED_NODES),
+            untrained_at_build: get_u64(page, offset::UNTRAINED_AT_BUILD),
+            fit_at_build: get_u32(page, offset::FIT_AT_BUILD),
+            node_pages: get_u32(page, offset::NODE_PAGES),
+            hub_pages: get_u32(page, offset::HUB_PAGES),
+            free_pages: get_u32(page, offset::FREE_PAGES),
         })
     }
 }
 
-fn read_model(page: &[u8; FIXED]) -> Result<String, PageError> {
-    let len = usize::from(page[MODEL_LEN]);
-    if len > MAX_MODEL_NAME {
-        return impossible("model name length", len);
+/// Reads the name of the model.
+fn read_model(page: &[u8; FIXED_BYTES]) -> Result<String, PageError> {
+    let len = usize::from(page[offset::MODEL_LEN]);
+    if len > MAX_MODEL_NAME_BYTES {
+        return damaged("model name length", len);
     }
-    let (name, rest) = page[MODEL..ENTRY_HUBS].split_at(len);
+    let (name, rest) = page[offset::MODEL..offset::ENTRY_HUBS].split_at(len);
     expect_zero("bytes after the model name", rest)?;
     match std::str::from_utf8(name) {
-        Ok(name) => check_name(name).map(|()| name.to_owned()),
-        Err(error) => impossible("byte in the model name, at", error.valid_up_to()),
+        Ok(name) => check_name(name).map(|()| name.to_owned()).map_err(OutOfLimits::damaged),
+        Err(error) => damaged("byte in the model name, at", error.valid_up_to()),
     }
 }
 
-fn read_entry_hubs(page: &[u8; FIXED]) -> Result<Vec<HubRef>, PageError> {
-    let hubs = page[ENTRY_HUBS..TRUNCATED_ROWS].as_chunks().0;
-    let count = get_u16(page, ENTRY_HUB_COUNT);
+/// Reads the references to the entry hubs.
+fn read_entry_hubs(page: &[u8; FIXED_BYTES]) -> Result<Vec<HubRef>, PageError> {
+    let hubs = page[offset::ENTRY_HUBS..offset::TRUNCATED_ROWS].as_chunks().0;
+    let count = get_u16(page, offset::ENTRY_HUB_COUNT);
     let Some((hubs, rest)) = hubs.split_at_checked(usize::from(count)) else {
-        return impossible("entry hub count", count);
+        return damaged("entry hub count", count);
     };
     expect_zero("bytes after the entry hubs", rest.as_flattened())?;
     Ok(hubs.iter().map(HubRef::from_bytes).collect())
 }
 
-/// A name that could not be handed to C would be found out too late.
-fn check_name(name: &str) -> Result<(), PageError> {
-    if name.len() > MAX_MODEL_NAME {
-        return impossible("model name length", name.len());
-    }
+/// Checks the length of a name, and that it has no NUL: the name is later passed to C.
+fn check_name(name: &str) -> Result<(), OutOfLimits> {
+    OutOfLimits::unless(name.len() <= MAX_MODEL_NAME_BYTES, "model name length", name.len())?;
     match name.find('\0') {
-        Some(at) => impossible("byte in the model name, at", at),
+        Some(at) => Err(OutOfLimits::new("byte in the model name, at", at)),
         None => Ok(()),
     }
 }
 
-fn check_dim(dim: u32) -> Result<(), PageError> {
-    if dim > MAX_DIM { impossible("number of dimensions", dim) } else { Ok(()) }
+/// Checks a number of dimensions before a caller allocates by it.
+fn check_dim(dim: u32) -> Result<(), OutOfLimits> {
+    OutOfLimits::unless(dim as usize <= MAX_DIM, "number of dimensions", dim)
 }
 
+/// Reports the first byte that is not zero as damage.
 fn expect_zero(what: &'static str, bytes: &[u8]) -> Result<(), PageError> {
     match bytes.iter().find(|&&byte| byte != 0) {
-        Some(&byte) => impossible(what, byte),
+        Some(&byte) => damaged(what, byte),
         None => Ok(()),
     }
 }

@@ -1,71 +1,72 @@
-//! Params pages: the sketch parameters, cut into a chain of byte chunks.
+//! Params pages: the parameters of the sketches, cut into a chain of chunks of bytes.
 //!
-//! What the bytes mean is the sketch's own affair; their whole length and checksum are in the meta page.
+//! This crate does not interpret the bytes. The meta page holds their total length and checksum.
 
 use crate::bytes::{get_u32, put};
-use crate::error::{PageError, impossible};
-use crate::header::{OWN, PageKind, expect, generation_of, start};
+use crate::error::{PageError, damaged, unstorable};
+use crate::header::{KIND_FIELDS, expect, start};
+use crate::page_kind::PageKind;
 
-const NEXT: usize = OWN;
-const LEN: usize = OWN + 4;
-/// Bytes before the chunk.
-const FIXED: usize = OWN + 8;
+/// Offsets of the fields, in bytes from the start of the body; `README.md` describes the fields.
+mod offset {
+    use super::KIND_FIELDS;
 
-/// A params page, read.
+    pub(super) const NEXT: usize = KIND_FIELDS;
+    pub(super) const LEN: usize = KIND_FIELDS + 4;
+}
+
+/// Length in bytes of what precedes the chunk.
+const FIXED_BYTES: usize = KIND_FIELDS + 8;
+
+/// A view of a params page.
 #[derive(Clone, Copy, Debug)]
 pub struct ParamsPage<'a> {
-    generation: u32,
     next: u32,
     chunk: &'a [u8],
 }
 
 impl<'a> ParamsPage<'a> {
-    /// The longest chunk that a body of `body_len` bytes holds.
+    /// Returns the length in bytes of the longest chunk that a body of `body_len` bytes holds.
     pub fn chunk_capacity(body_len: usize) -> usize {
-        body_len.saturating_sub(FIXED)
+        body_len.saturating_sub(FIXED_BYTES)
     }
 
-    /// Makes a params page of these bytes, whatever they were: generation 0, block number of the next page
-    /// ([`crate::NO_PAGE`] at the end of the chain), one chunk.
+    /// Overwrites the body with a params page of generation 0 that holds one chunk. `next` is the block
+    /// number of the next page, [`crate::NO_PAGE`] at the end of the chain.
     ///
     /// # Errors
-    /// [`PageError::Short`], or [`PageError::Impossible`] for a chunk beyond the capacity; the body is then
-    /// as it was.
+    /// [`PageError::Short`] if the body has no room for the header, or [`PageError::Unstorable`] if the chunk
+    /// is longer than [`ParamsPage::chunk_capacity`]; the body is then unchanged.
     pub fn init(body: &mut [u8], next: u32, chunk: &[u8]) -> Result<(), PageError> {
-        let Ok(len) = u32::try_from(chunk.len()) else { return impossible("chunk length", chunk.len()) };
+        let Ok(len) = u32::try_from(chunk.len()) else { return unstorable("chunk length", chunk.len()) };
         if chunk.len() > ParamsPage::chunk_capacity(body.len()) {
-            return impossible("chunk length", chunk.len());
+            return unstorable("chunk length", chunk.len());
         }
-        let header: &mut [u8; FIXED] = start(body, PageKind::Params, 0)?;
-        put(header, NEXT, next.to_le_bytes());
-        put(header, LEN, len.to_le_bytes());
-        body[FIXED..FIXED + chunk.len()].copy_from_slice(chunk);
+        let header: &mut [u8; FIXED_BYTES] = start(body, PageKind::Params, 0)?;
+        put(header, offset::NEXT, next.to_le_bytes());
+        put(header, offset::LEN, len.to_le_bytes());
+        body[FIXED_BYTES..FIXED_BYTES + chunk.len()].copy_from_slice(chunk);
         Ok(())
     }
 
-    /// Reads a body.
+    /// Checks a body and returns a view of it.
     ///
     /// # Errors
-    /// Any but [`PageError::Full`] and [`PageError::NoEntry`].
+    /// Those that [`PageError`] names for reading.
     pub fn parse(body: &'a [u8]) -> Result<ParamsPage<'a>, PageError> {
-        let header: &[u8; FIXED] = expect(body, PageKind::Params)?;
-        let len = get_u32(header, LEN);
-        let chunk = usize::try_from(len).ok().and_then(|len| body[FIXED..].get(..len));
-        let Some(chunk) = chunk else { return impossible("chunk length", len) };
-        Ok(ParamsPage { generation: generation_of(header), next: get_u32(header, NEXT), chunk })
+        let header: &[u8; FIXED_BYTES] = expect(body, PageKind::Params)?;
+        let len = get_u32(header, offset::LEN);
+        let chunk = usize::try_from(len).ok().and_then(|len| body[FIXED_BYTES..].get(..len));
+        let Some(chunk) = chunk else { return damaged("chunk length", len) };
+        Ok(ParamsPage { next: get_u32(header, offset::NEXT), chunk })
     }
 
-    /// The page's generation.
-    pub fn generation(&self) -> u32 {
-        self.generation
-    }
-
-    /// Block number of the next params page, [`crate::NO_PAGE`] at the end of the chain.
+    /// Returns the block number of the next params page, [`crate::NO_PAGE`] at the end of the chain.
     pub fn next(&self) -> u32 {
         self.next
     }
 
-    /// This page's piece of the parameters.
+    /// Returns the bytes of the parameters that this page holds.
     pub fn chunk(&self) -> &'a [u8] {
         self.chunk
     }
@@ -94,7 +95,6 @@ mod tests {
         let (mut read, mut at) = (Vec::new(), 0);
         while at != NO_PAGE {
             let page = ParamsPage::parse(&pages[at as usize]).unwrap();
-            assert_eq!(page.generation(), 0);
             read.extend_from_slice(page.chunk());
             at = page.next();
         }
@@ -105,19 +105,19 @@ mod tests {
     fn a_chunk_too_long_is_refused() {
         let mut body = vec![3; 1024];
         let chunk = vec![1; 1009];
-        assert_eq!(ParamsPage::init(&mut body, NO_PAGE, &chunk), impossible("chunk length", 1009));
+        assert_eq!(ParamsPage::init(&mut body, NO_PAGE, &chunk), unstorable("chunk length", 1009));
         assert_eq!(body, vec![3; 1024]);
         assert!(ParamsPage::init(&mut body, NO_PAGE, &chunk[1..]).is_ok());
         assert_eq!(ParamsPage::init(&mut [0; 8], NO_PAGE, &[]), Err(PageError::Short { len: 8, needed: 16 }));
     }
 
     #[test]
-    fn a_length_beyond_the_body_is_impossible() {
+    fn a_length_beyond_the_body_is_damaged() {
         let mut body = vec![0; 1024];
         ParamsPage::init(&mut body, 4, b"abc").unwrap();
         for len in [1009, u32::MAX] {
-            body[LEN..LEN + 4].copy_from_slice(&len.to_le_bytes());
-            assert_eq!(ParamsPage::parse(&body).map(|_| ()), impossible("chunk length", len));
+            body[offset::LEN..offset::LEN + 4].copy_from_slice(&len.to_le_bytes());
+            assert_eq!(ParamsPage::parse(&body).map(|_| ()), damaged("chunk length", len));
         }
     }
 }

@@ -1,19 +1,21 @@
-//! How a node page keeps its heap pointers: each in as few bytes as those of the page need.
+//! The form in which a node page stores its heap pointers: each in as few bytes as the page's pointers need.
 //!
-//! A slot is the number `block << offset_bits | offset` in `bytes` bytes. Three bytes hold the pointers of a table of a few
-//! gigabytes, as a row of text leaves few bits to the offset; six hold any. Every page has a form of its own.
+//! A slot is the number `block << offset_bits | offset` in `bytes` bytes. Rows of text are long, so a block
+//! has few of them and an offset needs few bits: three bytes hold the pointers of a table of a few
+//! gigabytes. Six bytes hold any pointer. Each page has its own form.
 
 use std::ops::RangeInclusive;
 
-use crate::error::{PageError, impossible};
+use crate::error::{PageError, damaged};
 use crate::refs::HeapPointer;
 
-/// Bytes that a slot may have. Two would do for tables of a few thousand rows only, whose index is small anyway.
-const BYTES: RangeInclusive<u8> = 3..=6;
-/// Bits of the largest offset.
-const OFFSET_BITS: u8 = 16;
+/// The range of slot lengths in bytes. Two bytes would suffice only for tables of a few thousand rows, whose
+/// index is small in any case.
+const SLOT_BYTES: RangeInclusive<u8> = 3..=6;
+/// The most bits that an offset may have: those of a u16.
+const MAX_OFFSET_BITS: u8 = 16;
 
-/// The form of a page's heap pointers.
+/// The form of the heap pointers of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PointerForm {
     bytes: u8,
@@ -22,18 +24,19 @@ pub struct PointerForm {
 
 impl PointerForm {
     /// The form that holds any pointer.
-    pub const WIDEST: PointerForm = PointerForm { bytes: *BYTES.end(), offset_bits: OFFSET_BITS };
+    pub const WIDEST: PointerForm = PointerForm { bytes: *SLOT_BYTES.end(), offset_bits: MAX_OFFSET_BITS };
 
-    /// The narrowest form that holds every pointer up to this block and this offset. Bits to spare are shared between
-    /// the two, so that the next pointers fit as well.
+    /// Returns the narrowest form that holds every pointer up to this block and this offset. Block and
+    /// offset share the spare bits of the slot, so that the next pointers are likely to fit too.
     pub fn holding(block: u32, offset: u16) -> PointerForm {
         let (block_bits, offset_bits) = needed(block, offset);
-        let bytes = (block_bits + offset_bits).div_ceil(8).max(*BYTES.start());
+        let bytes = (block_bits + offset_bits).div_ceil(8).max(*SLOT_BYTES.start());
         let spare = 8 * bytes - block_bits - offset_bits;
-        PointerForm { bytes, offset_bits: (offset_bits + spare / 2).min(OFFSET_BITS) }
+        PointerForm { bytes, offset_bits: (offset_bits + spare / 2).min(MAX_OFFSET_BITS) }
     }
 
-    /// [`PointerForm::holding`] all of these; of none, the narrowest there is.
+    /// Returns the narrowest form that holds all of these pointers. Without any, it is the narrowest of all
+    /// forms.
     pub fn holding_all(pointers: impl IntoIterator<Item = HeapPointer>) -> PointerForm {
         let (block, offset) = pointers
             .into_iter()
@@ -41,64 +44,65 @@ impl PointerForm {
         PointerForm::holding(block, offset)
     }
 
-    /// Bytes of a slot.
+    /// Returns the length of a slot in bytes.
     pub fn bytes(self) -> usize {
         usize::from(self.bytes)
     }
 
-    /// Bits of a slot that are the offset's: the low ones.
+    /// Returns how many bits of a slot, the lowest ones, are those of the offset.
     pub(crate) fn offset_bits(self) -> u8 {
         self.offset_bits
     }
 
-    /// From a page's header.
+    /// Reads a form from the two bytes of a header.
     pub(crate) fn from_header(bytes: u8, offset_bits: u8) -> Result<PointerForm, PageError> {
-        if !BYTES.contains(&bytes) {
-            return impossible("bytes of a heap pointer", bytes);
+        if !SLOT_BYTES.contains(&bytes) {
+            return damaged("bytes of a heap pointer", bytes);
         }
-        if !(1..=OFFSET_BITS).contains(&offset_bits) {
-            return impossible("offset bits of a heap pointer", offset_bits);
+        if !(1..=MAX_OFFSET_BITS).contains(&offset_bits) {
+            return damaged("offset bits of a heap pointer", offset_bits);
         }
         Ok(PointerForm { bytes, offset_bits })
     }
 
-    /// Whether a slot has room for the pointer.
+    /// Returns whether a slot has room for the pointer.
     pub(crate) fn holds(self, pointer: HeapPointer) -> bool {
         let (block_bits, offset_bits) = needed(pointer.block, pointer.offset);
         offset_bits <= self.offset_bits && block_bits + self.offset_bits <= 8 * self.bytes
     }
 
-    /// What slot `i` of an array says, whatever follows the array: block and offset, either of which may be impossible on a
-    /// damaged page.
+    /// Reads block and offset from slot `i` of an array, whatever follows the array. On a damaged page
+    /// either may be impossible.
     #[inline]
     pub(crate) fn numbers(self, array: &[u8], i: usize) -> (u64, u16) {
         let slot = &array[i * self.bytes()..];
-        // Eight bytes at once, where there are so many: of all but the last slots, and of these too where sketches follow.
+        // One load of eight bytes is faster than a copy of a variable length. At the end of a body there may
+        // be fewer.
         let eight = slot.first_chunk().copied().unwrap_or_else(|| {
             let mut eight = [0; 8];
             eight[..self.bytes()].copy_from_slice(&slot[..self.bytes()]);
             eight
         });
         let number = u64::from_le_bytes(eight) & (u64::MAX >> (64 - 8 * u32::from(self.bytes)));
-        // At most 16 bits are left: nothing is cut.
+        // The mask leaves at most 16 bits: nothing is cut.
         (number >> self.offset_bits, (number & ((1 << self.offset_bits) - 1)) as u16)
     }
 
-    /// Reads a slot of a page that was checked, so that the block is within its 32 bits.
+    /// Reads a slot of a page that was checked, so that the block fits its 32 bits.
     #[inline]
     pub(crate) fn read(self, array: &[u8], i: usize) -> HeapPointer {
         let (block, offset) = self.numbers(array, i);
         HeapPointer { block: block as u32, offset }
     }
 
-    /// Writes a pointer that this form holds.
+    /// Writes a pointer that this form holds into its slot.
     pub(crate) fn write(self, pointer: HeapPointer, slot: &mut [u8]) {
         let number = u64::from(pointer.block) << self.offset_bits | u64::from(pointer.offset);
         slot.iter_mut().zip(number.to_le_bytes()).for_each(|(to, from)| *to = from);
     }
 }
 
-/// Bits of a block number and of an offset; an offset is never 0, so one at least.
+/// Returns how many bits a block number and an offset need. An offset is never 0, so it needs at least one.
 fn needed(block: u32, offset: u16) -> (u8, u8) {
     ((u32::BITS - block.leading_zeros()) as u8, (u16::BITS - offset.leading_zeros()).max(1) as u8)
 }
@@ -135,14 +139,17 @@ mod tests {
     proptest! {
         #[test]
         fn what_a_form_holds_is_read_as_it_was_written(
-            blocks in (any::<u32>(), 0..32u32), offset in (1..=u16::MAX, 0..16u32), other in (any::<u32>(), 1..=u16::MAX),
+            blocks in (any::<u32>(), 0..32u32),
+            offset in (1..=u16::MAX, 0..16u32),
+            other in (any::<u32>(), 1..=u16::MAX),
         ) {
             let largest = HeapPointer { block: blocks.0 >> blocks.1, offset: (offset.0 >> offset.1).max(1) };
             let form = PointerForm::holding(largest.block, largest.offset);
             prop_assert_eq!(PointerForm::from_header(form.bytes, form.offset_bits), Ok(form));
             prop_assert!(form.holds(largest));
             let other = HeapPointer { block: other.0, offset: other.1 };
-            let lesser = HeapPointer { block: other.block.min(largest.block), offset: other.offset.min(largest.offset) };
+            let (block, offset) = (other.block.min(largest.block), other.offset.min(largest.offset));
+            let lesser = HeapPointer { block, offset };
             prop_assert!(form.holds(lesser));
             for pointer in [largest, lesser, other].into_iter().filter(|pointer| form.holds(*pointer)) {
                 for (slots, i) in [(1, 0), (2, 1), (5, 2)] {

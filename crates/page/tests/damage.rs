@@ -1,10 +1,9 @@
 //! Damaged pages: random bytes, and sound pages with single bytes changed, never make any view panic.
 
 mod drive;
+mod support;
 
-use leann_page::{
-    FreePage, HeapPointer, HubPageMut, HubRef, Meta, NewHub, NodePageMut, ParamsPage, SketchForm,
-};
+use leann_page::{FreePage, HeapPointer, HubPageMut, HubRef, NewHub, NodePageMut, ParamsPage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -23,9 +22,9 @@ fn hub_page() -> Vec<u8> {
     let mut body = vec![0; LEN];
     let mut page = HubPageMut::init(&mut body, 2, 12, 4).unwrap();
     for i in 0..10 {
-        let centre: Vec<f32> = (0..12).map(|j| (i * j) as f32 / 99.0 - 0.5).collect();
+        let center: Vec<f32> = (0..12).map(|j| (i * j) as f32 / 99.0 - 0.5).collect();
         let links = vec![HubRef { page: 1, slot: i }; usize::from(i) % 5];
-        let hub = NewHub { node_block: 5, node_generation: 1, spread: 0.4, centre: &centre, links: &links };
+        let hub = NewHub { node_block: 5, node_generation: 1, spread: 0.4, center: &center, links: &links };
         page.put(i, &hub).unwrap();
     }
     page.clear(3).unwrap();
@@ -34,31 +33,7 @@ fn hub_page() -> Vec<u8> {
 
 fn meta_page() -> Vec<u8> {
     let mut body = vec![0; LEN];
-    let meta = Meta {
-        index_id: 9,
-        model: "modèle".to_owned(),
-        fingerprint: [7; 32],
-        dim: 384,
-        sketch_bytes: 56,
-        directions: 192,
-        centre_len: 96,
-        max_links: 24,
-        sketch_form: SketchForm::Trained,
-        seed: 1,
-        rows_trained: 300,
-        truncated_rows: 0,
-        params_first: 1,
-        params_len: 2000,
-        params_checksum: 3,
-        hub_first: 4,
-        entry_hubs: vec![HubRef { page: 4, slot: 2 }; 7],
-        rows_at_build: 1000,
-        nodes: 1000,
-        node_pages: 9,
-        hub_pages: 1,
-        free_pages: 0,
-    };
-    meta.encode(&mut body).unwrap();
+    support::sample_meta().encode(&mut body).unwrap();
     body
 }
 
@@ -78,13 +53,13 @@ fn sound_pages() -> [Vec<u8>; 5] {
     [node_page(), hub_page(), meta_page(), params_page(), free_page()]
 }
 
-/// Every kind of change, at slots in use, free and out of range.
+/// Changes of every kind, at slots in use, free and out of range.
 const OPS: &[u8; 64] = &[
     0, 1, 0, 1, 20, 0, 2, 0, 0, 2, 1, 0, 3, 5, 0, 4, 9, 9, 5, 1, 1, 8, 3, 0, 0, 0, 128, 63, 16, 1, 0, 0, 0,
     192, 127, 11, 2, 0, 1, 1, 1, 1, 12, 2, 0, 0, 0, 0, 65, 13, 4, 0, 0, 0, 0, 0, 14, 200, 1, 1, 2, 3, 4, 6,
 ];
 
-/// Miri takes a minute for what else takes a millisecond.
+/// Distance of the damaged bytes from each other. Miri needs a minute for what takes a millisecond otherwise.
 const STEP: usize = if cfg!(miri) { 61 } else { 1 };
 
 #[test]
@@ -112,8 +87,8 @@ fn the_seeds_of_the_fuzz_targets_are_sound_pages() {
     let kinds =
         [("node", node_page()), ("hub", hub_page()), ("meta", meta_page()), ("params", params_page())];
     for (target, page) in kinds {
-        let path = format!("{}/../../tests/fuzz/corpus/{target}/sound", env!("CARGO_MANIFEST_DIR"));
-        // After a change of the format: LEANN_WRITE_SEEDS=1 writes them again.
+        let path = format!("{}/../../fuzz/corpus/{target}/sound", env!("CARGO_MANIFEST_DIR"));
+        // LEANN_WRITE_SEEDS=1 rewrites the seeds, which is due after a change of the format.
         if std::env::var_os("LEANN_WRITE_SEEDS").is_some() {
             std::fs::write(&path, [&OPS[..], &page].concat()).unwrap();
         }
@@ -132,8 +107,10 @@ proptest! {
     }
 
     #[test]
-    fn random_small_headers(mut bytes in vec(any::<u8>(), 1024..1100), small in vec(0..40u8, 20), form in (3..=6u8, 1..=16u8)) {
-        // Random lengths and counts are almost always too large; small ones get further in.
+    fn random_small_headers(
+        mut bytes in vec(any::<u8>(), 1024..1100), small in vec(0..40u8, 20), form in (3..=6u8, 1..=16u8),
+    ) {
+        // Random lengths and counts are almost always too large; small ones pass more checks.
         for (i, value) in small.into_iter().enumerate() {
             bytes[i] = if i % 2 == 0 { value } else { 0 };
         }

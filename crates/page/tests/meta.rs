@@ -1,35 +1,12 @@
 //! The meta page: decode is the exact inverse of encode, and impossible values are refused by both.
 
-use leann_page::{HubRef, MAX_DIM, Meta, NO_PAGE, PageError, PageKind, SketchForm};
+mod support;
+
+use leann_page::{HubRef, Meta, NO_PAGE, PageError, PageKind, SketchForm};
+use leann_value::MAX_DIM;
 use proptest::collection::vec;
 use proptest::prelude::*;
-
-fn example() -> Meta {
-    Meta {
-        index_id: 0x0123_4567_89AB_CDEF,
-        model: "all-MiniLM-L6-v2".to_owned(),
-        fingerprint: std::array::from_fn(|i| i as u8),
-        dim: 384,
-        sketch_bytes: 56,
-        directions: 192,
-        centre_len: 96,
-        max_links: 24,
-        sketch_form: SketchForm::Trained,
-        seed: 42,
-        rows_trained: 5000,
-        truncated_rows: 77,
-        params_first: 1,
-        params_len: 75_000,
-        params_checksum: 0xDEAD_BEEF,
-        hub_first: 11,
-        entry_hubs: vec![HubRef { page: 11, slot: 0 }, HubRef { page: 12, slot: 5 }],
-        rows_at_build: 100_000,
-        nodes: 99_000,
-        node_pages: 840,
-        hub_pages: 40,
-        free_pages: 2,
-    }
-}
+use support::sample_meta;
 
 fn encoded(meta: &Meta) -> Vec<u8> {
     let mut body = vec![0x55; 1024];
@@ -39,21 +16,21 @@ fn encoded(meta: &Meta) -> Vec<u8> {
 
 #[test]
 fn an_example_comes_back() {
-    assert_eq!(Meta::decode(&encoded(&example())), Ok(example()));
+    assert_eq!(Meta::decode(&encoded(&sample_meta())), Ok(sample_meta()));
 }
 
 #[test]
 fn limits_are_kept_exactly() {
-    let mut meta = example();
+    let mut meta = sample_meta();
     meta.model = "é".repeat(63) + "x";
     meta.entry_hubs = vec![HubRef { page: NO_PAGE, slot: u16::MAX }; 64];
-    meta.dim = MAX_DIM;
+    meta.dim = MAX_DIM as u32;
     assert_eq!(meta.model.len(), 127);
     assert_eq!(Meta::decode(&encoded(&meta)), Ok(meta.clone()));
 
     let refused = |meta: Meta, what: &'static str, value: u64| {
         let mut body = vec![0x55; 1024];
-        assert_eq!(meta.encode(&mut body), Err(PageError::Impossible { what, value }));
+        assert_eq!(meta.encode(&mut body), Err(PageError::Unstorable { what, value }));
         assert_eq!(body, vec![0x55; 1024]);
     };
     refused(Meta { model: "é".repeat(64), ..meta.clone() }, "model name length", 128);
@@ -63,8 +40,8 @@ fn limits_are_kept_exactly() {
         "entry hub count",
         65,
     );
-    refused(Meta { dim: MAX_DIM + 1, ..meta.clone() }, "number of dimensions", u64::from(MAX_DIM) + 1);
-    assert_eq!(meta.encode(&mut [0; 600]), Err(PageError::Short { len: 600, needed: 640 }));
+    refused(Meta { dim: MAX_DIM as u32 + 1, ..meta.clone() }, "number of dimensions", MAX_DIM as u64 + 1);
+    assert_eq!(meta.encode(&mut [0; 600]), Err(PageError::Short { len: 600, needed: 660 }));
 }
 
 #[test]
@@ -72,28 +49,28 @@ fn impossible_bytes_are_refused() {
     let cases: [(usize, u8, &str); 9] = [
         (4, 1, "meta page generation"),
         (74, 1, "number of dimensions"),
-        (116, 3, "form of sketches"),
+        (116, 4, "form of sketches"),
         (117, 128, "model name length"),
-        (117, 15, "bytes after the model name"),
+        (117, 6, "bytes after the model name"),
         (118, 65, "entry hub count"),
         (118, 1, "bytes after the entry hubs"),
         (121, 0xFF, "byte in the model name, at"),
         (122, 0, "byte in the model name, at"),
     ];
     for (at, value, expected) in cases {
-        let mut body = encoded(&example());
+        let mut body = encoded(&sample_meta());
         body[at] = value;
         let error = Meta::decode(&body).unwrap_err();
-        assert!(matches!(error, PageError::Impossible { what, .. } if what == expected), "{error}");
+        assert!(matches!(error, PageError::Damaged { what, .. } if what == expected), "{error}");
     }
 }
 
 #[test]
 fn reserved_bytes_must_be_zero() {
-    for at in [247, 640, 1023] {
-        let mut body = encoded(&example());
+    for at in [247, 660, 1023] {
+        let mut body = encoded(&sample_meta());
         body[at] = 1;
-        assert!(matches!(Meta::decode(&body), Err(PageError::Impossible { value: 1, .. })), "byte {at}");
+        assert!(matches!(Meta::decode(&body), Err(PageError::Damaged { value: 1, .. })), "byte {at}");
     }
 }
 
@@ -101,8 +78,11 @@ fn reserved_bytes_must_be_zero() {
 fn other_pages_are_told() {
     let wrong = PageError::WrongKind { expected: PageKind::Meta, found: PageKind::Zero };
     assert_eq!(Meta::decode(&[0; 1024]), Err(wrong));
-    assert_eq!(Meta::decode(&encoded(&example())[..639]), Err(PageError::Short { len: 639, needed: 640 }));
-    let mut body = encoded(&example());
+    assert_eq!(
+        Meta::decode(&encoded(&sample_meta())[..659]),
+        Err(PageError::Short { len: 659, needed: 660 })
+    );
+    let mut body = encoded(&sample_meta());
     body[3] = 2;
     assert_eq!(Meta::decode(&body), Err(PageError::Version { found: 2, supported: 1 }));
 }
@@ -112,18 +92,22 @@ prop_compose! {
         (index_id, seed, rows_at_build, nodes, truncated_rows) in any::<(u64, u64, u64, u64, u64)>(),
         model in "[^\\x00]{0,31}",
         (fingerprint, form) in any::<([u8; 32], u8)>(),
-        dim in 0..=MAX_DIM,
-        (sketch_bytes, directions, centre_len, max_links) in any::<(u16, u16, u16, u16)>(),
+        dim in 0..=MAX_DIM as u32,
+        (sketch_bytes, components, center_len, max_links) in any::<(u16, u16, u16, u16)>(),
+        (untrained_nodes, untrained_at_build, fit_at_build) in any::<(u64, u64, u32)>(),
         (rows_trained, params_first, params_len, params_checksum) in any::<(u32, u32, u32, u32)>(),
         (hub_first, node_pages, hub_pages, free_pages) in any::<(u32, u32, u32, u32)>(),
         entry_hubs in vec(any::<(u32, u16)>(), 0..=64),
     ) -> Meta {
-        let sketch_form = [SketchForm::Untrained, SketchForm::Trained, SketchForm::Float16][form as usize % 3];
+        let forms =
+            [SketchForm::Untrained, SketchForm::Trained, SketchForm::Float16, SketchForm::TrainedInPlace];
+        let sketch_form = forms[form as usize % 4];
         let entry_hubs = entry_hubs.into_iter().map(|(page, slot)| HubRef { page, slot }).collect();
         Meta {
-            index_id, model, fingerprint, dim, sketch_bytes, directions, centre_len, max_links, sketch_form, seed,
-            rows_trained, truncated_rows, params_first, params_len, params_checksum, hub_first, entry_hubs, rows_at_build,
-            nodes, node_pages, hub_pages, free_pages,
+            index_id, model, fingerprint, dim, sketch_bytes, components, center_len, max_links, sketch_form,
+            seed, rows_trained, truncated_rows, params_first, params_len, params_checksum, hub_first,
+            entry_hubs, rows_at_build, nodes, untrained_nodes, untrained_at_build, fit_at_build, node_pages,
+            hub_pages, free_pages,
         }
     }
 }

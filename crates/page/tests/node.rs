@@ -30,6 +30,11 @@ fn nodes(body: &[u8]) -> Vec<(HeapPointer, Vec<u8>)> {
     page.heap_pointers().zip(page.sketches().chunks(page.sketch_bytes()).map(<[u8]>::to_vec)).collect()
 }
 
+/// The sketch of node `i`.
+fn sketch_of<'a>(page: &NodePage<'a>, i: usize) -> Option<&'a [u8]> {
+    page.sketches().chunks_exact(page.sketch_bytes()).nth(i)
+}
+
 /// Offsets of the bytes in which two bodies differ.
 fn changed(before: &[u8], after: &[u8]) -> Vec<usize> {
     (0..before.len()).filter(|&i| before[i] != after[i]).collect()
@@ -59,7 +64,7 @@ fn a_new_page_is_empty() {
     assert_eq!((page.generation(), page.count(), page.hub(), page.sketch_bytes()), (1, 0, HUB, 20));
     assert_eq!(page.capacity(), NodePage::capacity_for(1024, 20, narrow()));
     assert!(page.sketches().is_empty());
-    assert_eq!((page.heap_pointer(0), page.sketch(0)), (None, None));
+    assert_eq!((page.heap_pointer(0), sketch_of(&page, 0)), (None, None));
     assert!(body[22..].iter().all(|&byte| byte == 0));
 }
 
@@ -68,7 +73,7 @@ fn a_page_that_holds_nothing_is_refused() {
     for (len, sketch_bytes) in [(1024, 0), (1024, 1000), (1024, 997), (1024, 70_000), (10, 4)] {
         let mut body = vec![0x55; len];
         let error = NodePageMut::init(&mut body, 1, sketch_bytes, HUB).unwrap_err();
-        assert!(matches!(error, PageError::Impossible { .. }), "{error}");
+        assert!(matches!(error, PageError::Unstorable { .. }), "{error}");
         assert_eq!(body, vec![0x55; len]);
     }
 }
@@ -98,8 +103,8 @@ fn push_appends_and_touches_only_its_slot() {
 
     let page = NodePage::parse(&after).unwrap();
     assert_eq!(page.heap_pointer(5), Some(pointer(5)));
-    assert_eq!(page.sketch(5), Some(&sketch(5, 20)[..]));
-    assert_eq!((page.heap_pointer(6), page.sketch(6)), (None, None));
+    assert_eq!(sketch_of(&page, 5), Some(&sketch(5, 20)[..]));
+    assert_eq!((page.heap_pointer(6), sketch_of(&page, 6)), (None, None));
 }
 
 #[test]
@@ -109,9 +114,9 @@ fn push_refuses_what_cannot_be_stored() {
     let mut page = NodePageMut::parse(&mut body).unwrap();
     let zero = HeapPointer { block: 4, offset: 0 };
     let what = "heap pointer offset";
-    assert_eq!(page.push(zero, &sketch(1, 20)), Err(PageError::Impossible { what, value: 0 }));
+    assert_eq!(page.push(zero, &sketch(1, 20)), Err(PageError::Unstorable { what, value: 0 }));
     for len in [0, 19, 21] {
-        let error = PageError::Impossible { what: "sketch length", value: len as u64 };
+        let error = PageError::Unstorable { what: "sketch length", value: len as u64 };
         assert_eq!(page.push(pointer(1), &sketch(1, len)), Err(error));
     }
     assert_eq!(body, before);
@@ -154,23 +159,14 @@ fn remove_where_asks_of_every_node_once() {
 }
 
 #[test]
-fn clear_leaves_an_empty_page() {
-    let mut body = filled(9);
-    NodePageMut::parse(&mut body).unwrap().clear();
-    assert_eq!(body, filled(0));
-}
-
-#[test]
-fn generation_and_hub_change_alone() {
+fn the_generation_changes_alone() {
     let before = filled(3);
     let mut body = before.clone();
     let mut page = NodePageMut::parse(&mut body).unwrap();
-    let hub = HubRef { page: u32::MAX, slot: 0 };
     page.set_generation(77);
-    page.set_hub(hub);
-    assert_eq!((page.view().generation(), page.view().hub()), (77, hub));
+    assert_eq!((page.view().generation(), page.view().hub()), (77, HUB));
     assert_eq!(nodes(&body), nodes(&before));
-    assert!(changed(&before, &body).iter().all(|at| (4..8).contains(at) || (14..20).contains(at)));
+    assert!(changed(&before, &body).iter().all(|at| (4..8).contains(at)));
 }
 
 #[test]
@@ -190,7 +186,7 @@ fn impossible_headers_are_refused() {
         let mut body = filled(3);
         body[at..at + 2].copy_from_slice(&value.to_le_bytes());
         let error = NodePage::parse(&body).unwrap_err();
-        assert!(matches!(error, PageError::Impossible { what, .. } if what == expected), "{error}");
+        assert!(matches!(error, PageError::Damaged { what, .. } if what == expected), "{error}");
         assert_eq!(NodePageMut::parse(&mut body).unwrap_err(), error);
     }
     let body = filled(3);
@@ -203,7 +199,7 @@ fn impossible_headers_are_refused() {
 fn impossible_pointers_are_refused() {
     let mut body = filled(3);
     body[22 + 2 * 3..22 + 3 * 3].fill(0);
-    let error = PageError::Impossible { what: "heap pointer offset", value: 0 };
+    let error = PageError::Damaged { what: "heap pointer offset", value: 0 };
     assert_eq!(NodePage::parse(&body).unwrap_err(), error);
 
     // Six bytes with eight of their bits for the offset: forty are left for a block number of at most 32.
@@ -212,7 +208,7 @@ fn impossible_pointers_are_refused() {
     page.push(HeapPointer { block: u32::MAX, offset: 1 }, &sketch(0, 20)).unwrap();
     assert_eq!(body[20..22], [5, 4], "33 bits in five bytes, three of the seven to spare for the offset");
     body[22..27].fill(0xFF);
-    let error = PageError::Impossible { what: "heap pointer block", value: (1 << 36) - 1 };
+    let error = PageError::Damaged { what: "heap pointer block", value: (1 << 36) - 1 };
     assert_eq!(NodePage::parse(&body).unwrap_err(), error);
 }
 
@@ -257,8 +253,6 @@ enum Op {
     SwapRemove(usize),
     RemoveWhere(u16),
     SetGeneration(u32),
-    SetHub(u32, u16),
-    Clear,
     Reparse,
 }
 
@@ -269,8 +263,6 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..40usize).prop_map(Op::SwapRemove),
         1 => (0..5u16).prop_map(Op::RemoveWhere),
         1 => any::<u32>().prop_map(Op::SetGeneration),
-        1 => any::<(u32, u16)>().prop_map(|(page, slot)| Op::SetHub(page, slot)),
-        1 => Just(Op::Clear),
         2 => Just(Op::Reparse),
     ]
 }
@@ -280,17 +272,19 @@ proptest! {
     fn a_page_is_a_list(sketch_bytes in 1..80usize, len in 1024..2048usize, ops in vec(op(), 0..120)) {
         let mut body = vec![0x77; len];
         let mut list: Vec<(HeapPointer, Vec<u8>)> = Vec::new();
-        let (mut generation, mut hub) = (5, HUB);
-        let mut page = NodePageMut::init(&mut body, generation, sketch_bytes, hub).unwrap();
+        let mut generation = 5;
+        let mut page = NodePageMut::init(&mut body, generation, sketch_bytes, HUB).unwrap();
         for op in ops {
             match op {
                 Op::Push(block, offset, fill) => {
                     let pointer = HeapPointer { block, offset };
                     let sketch = vec![fill; sketch_bytes];
-                    let all = PointerForm::holding_all(list.iter().map(|(pointer, _)| *pointer).chain([pointer]));
+                    let pointers = list.iter().map(|(pointer, _)| *pointer);
+                    let all = PointerForm::holding_all(pointers.chain([pointer]));
                     let room = page.view().has_room_for(pointer);
-                    prop_assert!(room || list.len() >= NodePage::capacity_for(len, sketch_bytes, PointerForm::WIDEST));
-                    prop_assert!(!room || list.len() < NodePage::capacity_for(len, sketch_bytes, all));
+                    let capacity = |form| NodePage::capacity_for(len, sketch_bytes, form);
+                    prop_assert!(room || list.len() >= capacity(PointerForm::WIDEST));
+                    prop_assert!(!room || list.len() < capacity(all));
                     let pushed = page.push(pointer, &sketch);
                     prop_assert_eq!(pushed.is_ok(), offset != 0 && room);
                     if pushed.is_ok() {
@@ -307,8 +301,8 @@ proptest! {
                     list.retain(|(pointer, _)| !dead(*pointer));
                     prop_assert_eq!(page.remove_where(dead), before - list.len());
                     // The order in which gaps are filled is the page's own; only the set is promised.
-                    let mut left: Vec<_> = page.view().heap_pointers().enumerate()
-                        .map(|(i, pointer)| (pointer, page.view().sketch(i).unwrap().to_vec())).collect();
+                    let node = |(i, pointer)| (pointer, sketch_of(&page.view(), i).unwrap().to_vec());
+                    let mut left: Vec<_> = page.view().heap_pointers().enumerate().map(node).collect();
                     let order = left.clone();
                     left.sort();
                     list.sort();
@@ -316,19 +310,18 @@ proptest! {
                     list = order;
                 }
                 Op::SetGeneration(value) => { generation = value; page.set_generation(value) }
-                Op::SetHub(at, slot) => { hub = HubRef { page: at, slot }; page.set_hub(hub) }
-                Op::Clear => { list.clear(); page.clear() }
                 Op::Reparse => page = NodePageMut::parse(&mut body).unwrap(),
             }
             let view = page.view();
             prop_assert_eq!(view.count(), list.len());
             prop_assert!(view.capacity() >= list.len());
-            prop_assert_eq!((view.generation(), view.hub()), (generation, hub));
+            prop_assert_eq!((view.generation(), view.hub()), (generation, HUB));
         }
         prop_assert_eq!(nodes(&body), list.clone());
 
         // Nothing of what was removed stays behind.
-        let (count, capacity, bytes) = (list.len(), NodePage::parse(&body).unwrap().capacity(), usize::from(body[20]));
+        let (count, bytes) = (list.len(), usize::from(body[20]));
+        let capacity = NodePage::parse(&body).unwrap().capacity();
         prop_assert_eq!(capacity, (len - 22) / (bytes + sketch_bytes));
         let (slots, sketches) = body[22..].split_at(capacity * bytes);
         let unused = slots[count * bytes..].iter().chain(&sketches[count * sketch_bytes..]);

@@ -1,10 +1,15 @@
-//! Training on any sample gives a sketcher: rows that are all alike or differ in next to nothing, and spectra that fall steeply.
+//! Training gives a usable sketcher on any sample: on rows that are equal or hardly differ, and on spectra
+//! that fall steeply.
+
+mod support;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use half::f16;
-use leann_sketch::{Estimate, SketchError, Sketcher, TrainOptions};
+use leann_sketch::{Estimate, MIN_TRAINING_ROWS, SketchError, Sketcher, TrainOptions};
+use leann_vector::normalize;
+use support::gaussian;
 
 fn options(seed: u64) -> TrainOptions {
     TrainOptions { sketch_bytes: 54, rows: 5000, seed }
@@ -14,33 +19,20 @@ fn train(sample: &[f32], dim: usize, seed: u64) -> Sketcher {
     Sketcher::train(sample, dim, &options(seed), &|| false).unwrap()
 }
 
-/// Standard normal numbers, nearly.
-fn gaussian(seed: u64) -> impl FnMut() -> f32 {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    move || {
-        let mut uniform = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1u32 << 24) as f32
-        };
-        (0..12).map(|_| uniform()).sum::<f32>() - 6.0
-    }
-}
-
-/// Rows whose columns have these standard deviations, of unit length, in the precision in which a build keeps them.
+/// Returns rows of unit length whose columns have these standard deviations before they are scaled, in the
+/// precision in which a build keeps them.
 fn rows(count: usize, deviations: &[f32], seed: u64) -> Vec<f32> {
     let mut gaussian = gaussian(seed);
     let mut out = Vec::new();
     for _ in 0..count {
-        let row: Vec<f32> = deviations.iter().map(|deviation| deviation * gaussian()).collect();
-        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
-        out.extend(row.iter().map(|value| f16::from_f32(value / length).to_f32()));
+        let mut row: Vec<f32> = deviations.iter().map(|deviation| deviation * gaussian()).collect();
+        assert!(normalize(&mut row));
+        out.extend(row.iter().map(|value| f16::from_f32(*value).to_f32()));
     }
     out
 }
 
-/// Estimates are finite, and a row's own is near the truth.
+/// Asserts that estimates are finite, and that a row's similarity to itself is estimated near 1.
 fn assert_serves(sketcher: &Sketcher, rows: &[f32]) {
     let dim = sketcher.dim();
     let mut sketch = vec![0; sketcher.sketch_bytes()];
@@ -70,7 +62,7 @@ fn a_spectrum_that_falls_steeply_is_learned() {
 }
 
 #[test]
-fn few_directions_that_differ_are_not_learned() {
+fn few_components_that_vary_are_not_learned() {
     let deviations: Vec<f32> = (0..384).map(|k| if k < 3 { 1.0 } else { 1e-7 }).collect();
     for seed in 1..=3 {
         let sample = rows(600, &deviations, seed);
@@ -83,7 +75,7 @@ fn few_directions_that_differ_are_not_learned() {
 #[test]
 fn few_different_rows_are_not_learned() {
     let all = rows(400, &[1.0; 64], 1);
-    for different in [1, 2, 3, 9, 100, 255] {
+    for different in [1, 2, 3, 9, 100, MIN_TRAINING_ROWS - 1] {
         let sample: Vec<f32> =
             (0..1000).flat_map(|row| &all[row % different * 64..][..64]).copied().collect();
         let sketcher = train(&sample, 64, 3);
@@ -95,7 +87,7 @@ fn few_different_rows_are_not_learned() {
 }
 
 #[test]
-fn one_kind_of_row_and_some_others() {
+fn copies_of_one_row_and_some_others() {
     for others in 0..9 {
         let mut sample = rows(others, &[1.0; 64], 1);
         for _ in 0..300 {
@@ -119,7 +111,7 @@ fn rows_that_differ_by_rounding_only() {
 }
 
 #[test]
-fn samples_without_a_row_or_without_a_direction() {
+fn samples_without_rows_or_with_rows_of_length_zero() {
     assert!(!train(&[], 384, 1).is_trained());
     assert!(!train(&vec![0.0; 384 * 1000], 384, 1).is_trained());
     for dim in [1, 2, 3] {
@@ -129,25 +121,25 @@ fn samples_without_a_row_or_without_a_direction() {
 }
 
 #[test]
-fn training_stops_when_told_whatever_it_is_at() {
+fn training_stops_on_request_at_any_point() {
     let dim = 768;
     let sample = rows(1200, &(0..dim).map(|k| 1.0 / (1.0 + k as f32)).collect::<Vec<_>>(), 1);
-    let (asked, last) = (Cell::new(0), Cell::new(Instant::now()));
+    let (polls, last) = (Cell::new(0), Cell::new(Instant::now()));
     let longest = Cell::new(Duration::ZERO);
     let watch = || {
         longest.set(longest.get().max(last.get().elapsed()));
         last.set(Instant::now());
-        asked.set(asked.get() + 1);
+        polls.set(polls.get() + 1);
         false
     };
     Sketcher::train(&sample, dim, &options(1), &watch).unwrap();
-    assert!(longest.get() < Duration::from_millis(800), "nobody asked for {:?}", longest.get());
-    let all = asked.get();
+    assert!(longest.get() < Duration::from_millis(800), "stop was not polled for {:?}", longest.get());
+    let all = polls.get();
     for at in [1, all / 4, all / 2, all * 3 / 4, all] {
-        asked.set(0);
+        polls.set(0);
         let stop = || {
-            asked.set(asked.get() + 1);
-            asked.get() >= at
+            polls.set(polls.get() + 1);
+            polls.get() >= at
         };
         assert_eq!(Sketcher::train(&sample, dim, &options(1), &stop).unwrap_err(), SketchError::Stopped);
     }

@@ -1,25 +1,25 @@
-//! Literals:
+//! Literals of the type, as they occur in dumps, casts and columns. (`operand` interprets the text operand of
+//! a distance.)
 //!
-//! * `[0.6, 0.8]`: a string that is wholly a list of numbers in brackets is a vector, scaled to unit length.
-//! * `leann:{"text":"…","role":"passage","model":"…"}`: any deferred value. `role` is query if left out; without
-//!   `model`, the default model of whoever needs the vector is meant.
-//! * Anything else is a deferred query: the string is the text.
+//! * `[0.6, 0.8]`: a string that consists of a list of numbers in brackets is a vector, scaled to unit
+//!   length.
+//! * `leann:{"text":"…","role":"passage","model":"…"}`: any deferred value. The default of `role` is query;
+//!   without `model`, the reader chooses the model.
+//! * Any other string is the text of a deferred query.
 //!
-//! These are for the type's own input: dumps, casts, columns. What a text means as the operand of a distance is in
-//! `operand`.
-//!
-//! A value is written as the shortest of these that reads back as the same value.
+//! A value is written in the shortest of these forms that reads back as the same value.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, Role, Value};
+use crate::{Role, Value, ValueError};
 
+/// Prefix of a structured literal; JSON follows.
 const STRUCTURED_PREFIX: &str = "leann:";
 
-/// The structured literal, after `leann:`.
+/// The JSON of a structured literal.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Structured<'a> {
@@ -30,6 +30,7 @@ struct Structured<'a> {
     model: Option<Cow<'a, str>>,
 }
 
+/// [`Role`] as it is written in JSON.
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum LiteralRole {
@@ -46,9 +47,12 @@ impl LiteralRole {
 
 impl Value {
     /// Reads a literal.
-    pub fn parse(literal: &str) -> Result<Value, Fault> {
+    ///
+    /// # Errors
+    /// [`ValueError::OutOfRange`] for a number of a vector; otherwise those of [`Value::checked`].
+    pub fn parse(literal: &str) -> Result<Value, ValueError> {
         if let Some(numbers) = numbers(literal) {
-            return Value::dense(numbers.map_err(Fault::Content)?).map_err(Fault::Content);
+            return Value::dense(numbers?);
         }
         match structured(literal) {
             Some(value) => value.into_value().checked(),
@@ -56,7 +60,7 @@ impl Value {
         }
     }
 
-    /// The literal that `parse` reads as this value.
+    /// Returns the literal that [`Value::parse`] reads as this value.
     pub fn literal(&self) -> String {
         match self {
             Value::Dense(vector) => dense_literal(vector),
@@ -94,13 +98,15 @@ impl Structured<'_> {
     }
 }
 
+/// Reads the JSON of a structured literal; `None` if the string is anything else.
 fn structured(literal: &str) -> Option<Structured<'_>> {
     let json = literal.strip_prefix(STRUCTURED_PREFIX).filter(|json| json.starts_with('{'))?;
     serde_json::from_str(json).ok()
 }
 
-/// The numbers of a literal that is wholly a list of numbers in brackets; `None` if it is anything else.
-fn numbers(literal: &str) -> Option<Result<Vec<f32>, String>> {
+/// Reads the numbers of a literal that consists of a list of numbers in brackets; `None` if the string is
+/// anything else.
+fn numbers(literal: &str) -> Option<Result<Vec<f32>, ValueError>> {
     let inner = literal.trim_ascii().strip_prefix('[')?.strip_suffix(']')?.trim_ascii();
     if inner.is_empty() {
         return Some(Ok(Vec::new()));
@@ -116,14 +122,14 @@ fn numbers(literal: &str) -> Option<Result<Vec<f32>, String>> {
     Some(fault.map_or(Ok(numbers), Err))
 }
 
-/// A number as written; `None` if it is anything else.
-pub(crate) fn number(item: &str) -> Option<Result<f32, String>> {
+/// Reads a number; `None` if the string is anything else.
+pub(crate) fn number(item: &str) -> Option<Result<f32, ValueError>> {
     let number: f32 = item.parse().ok()?;
     let too_large = number.is_infinite() && item.contains(|c: char| c.is_ascii_digit());
-    Some(if too_large { Err(format!("\"{item}\" is out of range for type real")) } else { Ok(number) })
+    Some(if too_large { Err(ValueError::OutOfRange(item.to_owned())) } else { Ok(number) })
 }
 
-/// Each number in the fewest digits that read back as the same.
+/// Writes a vector, each number with the fewest digits that read back as the same number.
 fn dense_literal(vector: &[f32]) -> String {
     let mut literal = String::with_capacity(vector.len() * 12);
     for (at, number) in vector.iter().enumerate() {

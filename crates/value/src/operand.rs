@@ -1,24 +1,27 @@
-//! The right operand of a distance operator that is a text.
+//! The right operand of a distance operator if it is a text.
 //!
-//! Whatever it is, it is words to search for: no literal of the type, for a visitor's words must not pick a model, and no
-//! error. But drivers send vectors as text too, in the brackets of their language. So a list of exactly as many numbers
-//! as the model has dimensions is a vector; nobody searches for hundreds of numbers in a row.
+//! A text is words to search for, whatever it looks like: it is never read as a literal of the type, because
+//! the words of a visitor must not select a model, and it is never an error. But drivers also send vectors as
+//! text, in the brackets of their language. Therefore a list of exactly as many numbers as the model has
+//! dimensions is a vector; a query of hundreds of numbers in a row is not plausible.
 
 use crate::Value;
 
+/// Pairs of brackets that may enclose a list of numbers.
 const BRACKETS: [(char, char); 3] = [('[', ']'), ('{', '}'), ('(', ')')];
 
 impl Value {
-    /// What a text means to a model of `dim` dimensions: words in the query role, or a vector. Numbers that make no vector, all
-    /// zeros for one, are words too.
+    /// Interprets a text for a model of `dim` dimensions: as a vector if it is a list of `dim` numbers, else
+    /// as words in the query role. Numbers that cannot be a vector, such as all zeros, are words.
     pub fn operand(text: &str, dim: usize) -> Value {
         let vector = list_of(text, dim).and_then(|numbers| Value::dense(numbers).ok());
         vector.unwrap_or_else(|| Value::query(text.to_owned()))
     }
 }
 
-/// The numbers of a text that is wholly a list of `count` of them, in any brackets or none, separated by commas or by
-/// blanks, each in double quotes or not.
+/// Reads the numbers of a text that consists of a list of `count` numbers; `None` if the text is anything
+/// else. The list may have brackets of any kind, and commas or blanks between the numbers, each of which may
+/// be in double quotes.
 fn list_of(text: &str, count: usize) -> Option<Vec<f32>> {
     let text = text.trim_ascii();
     let inside = |(open, close)| text.strip_prefix(open)?.strip_suffix(close);
@@ -33,10 +36,12 @@ fn list_of(text: &str, count: usize) -> Option<Vec<f32>> {
     (numbers.len() == count).then_some(numbers)
 }
 
+/// Splits a list at commas if it has any, else at blanks.
 fn items(list: &str) -> Box<dyn Iterator<Item = &str> + '_> {
     if list.contains(',') { Box::new(list.split(',')) } else { Box::new(list.split_ascii_whitespace()) }
 }
 
+/// Reads a number, in double quotes or not.
 fn number(item: &str) -> Option<f32> {
     let item = item.trim_ascii();
     let bare = item.strip_prefix('"').and_then(|item| item.strip_suffix('"')).unwrap_or(item);

@@ -1,58 +1,11 @@
-//! Literals and bytes of values, chosen by chance and by hand.
+//! Literals, operands and bytes: properties of random ones, and examples.
 
 mod drive;
+mod support;
 
-use leann_value::{MAX_DIM, Role, Value};
+use leann_value::{DecodeError, MAX_DIM, NameError, Role, Value, ValueError, check_name};
 use proptest::prelude::*;
-
-/// Pieces of which strings are made that look like something else.
-const PIECES: &[&str] = &[
-    "[",
-    "]",
-    ",",
-    "1",
-    "-0",
-    ".5",
-    "1e-40",
-    "3.4e38",
-    "nan",
-    "inf",
-    "leann:",
-    "{",
-    "}",
-    "\"text\":",
-    "\"role\":",
-    "\"model\":",
-    "\"passage\"",
-    "\"query\"",
-    "\"",
-    "\\",
-    "\\u0000",
-    "\\ud800",
-    "\n",
-    " ",
-    "ß",
-    "🦀",
-    "\u{feff}",
-    "a",
-];
-
-/// How drivers and people write a list of numbers: before it, between two, after it.
-const FORMS: &[[&str; 3]] = &[
-    ["[", ",", "]"],
-    ["{", ",", "}"],
-    ["(", ", ", ")"],
-    ["", ",", ""],
-    ["{\"", "\",\"", "\"}"],
-    ["[ ", " ", "]"],
-    [" ", " , ", "\n"],
-    ["[", "\n  ", "]"],
-];
-
-fn written(numbers: &[f32], [before, between, after]: [&str; 3]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(f32::to_string).collect();
-    format!("{before}{}{after}", numbers.join(between))
-}
+use support::{FORMS, PIECES, written};
 
 proptest! {
     #[test]
@@ -79,7 +32,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes(kind in 0u8..4, role in 0u8..4, model in 0u8..9, body in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn any_bytes(
+        kind in 0u8..4, role in 0u8..4, model in 0u8..9, body in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
         drive::bytes(&[&[kind, role, 0, model, 0, 0, 0, 0], body.as_slice()].concat());
     }
 
@@ -138,4 +93,41 @@ fn what_is_refused() {
     {
         assert!(Value::decode(bytes).is_err(), "{bytes:?}");
     }
+}
+
+/// Clients read these.
+#[test]
+fn messages_of_errors() {
+    let refused = |literal: &str| Value::parse(literal).unwrap_err().to_string();
+    assert_eq!(refused("[]"), "an embedding must have at least one dimension");
+    assert_eq!(refused("[1, nan]"), "an embedding must not contain NaN");
+    assert_eq!(refused("[-inf]"), "an embedding must not contain infinity");
+    assert_eq!(refused("[0, 0]"), "an embedding must not be all zeros, which point nowhere");
+    assert_eq!(refused("[1, 1e39]"), "\"1e39\" is out of range for type real");
+    assert_eq!(
+        refused(r#"leann:{"text":"\u0000"}"#),
+        "the text of an embedding must not contain a null character"
+    );
+    assert_eq!(refused(r#"leann:{"text":"x","model":".m"}"#), "a model name must not begin with a dot");
+    let long = Value::dense(vec![1.0; MAX_DIM + 1]).unwrap_err();
+    assert_eq!(long, ValueError::TooManyDimensions(16_001));
+    assert_eq!(long.to_string(), "an embedding cannot have more than 16000 dimensions, not 16001");
+
+    let name = |name: &str| check_name(name).unwrap_err().to_string();
+    assert_eq!(name(""), "must not be empty");
+    assert_eq!(name(&"m".repeat(128)), "must not be longer than 127 bytes");
+    assert_eq!(name("a/b"), "must not contain a slash");
+    assert_eq!(name("a\tb"), "must not contain control characters");
+    assert_eq!(check_name(".."), Err(NameError::LeadingDot));
+
+    assert_eq!(Value::decode(&[0; 7]), Err(DecodeError::Prefix));
+    assert_eq!(DecodeError::Prefix.to_string(), "its prefix is not one of an embedding");
+    let vector = |numbers: &[u8]| Value::decode(&[&[2, 0, 0, 0, 0, 0, 0, 0], numbers].concat());
+    assert_eq!(vector(&[]).unwrap_err().to_string(), "its number of dimensions is impossible");
+    assert_eq!(vector(&[1]).unwrap_err().to_string(), "its length is not one of a vector");
+    let deferred = |kind: u8, name: u8| Value::decode(&[kind, 1, 0, name, 0, 0, 0, 0, 0xff]).unwrap_err();
+    assert_eq!(deferred(1, 2).to_string(), "its model's name is cut off");
+    assert_eq!(deferred(1, 1).to_string(), "its model's name is not UTF-8");
+    assert_eq!(deferred(1, 0).to_string(), "its text is not UTF-8");
+    assert_eq!(deferred(3, 0).to_string(), "it is of no known kind");
 }

@@ -7,7 +7,7 @@ EXPLAIN (COSTS OFF) SELECT id FROM docs ORDER BY embedding_of(body) <-> 'item 7'
 EXPLAIN (COSTS OFF) SELECT id FROM docs ORDER BY embedding_of(body) <-> 'item 7' LIMIT 1700;
 EXPLAIN (COSTS OFF) SELECT id FROM docs ORDER BY embedding_of(body) <-> 'item 7';
 EXPLAIN (COSTS OFF) SELECT id FROM docs WHERE kind < 25 ORDER BY embedding_of(body) <-> 'item 7' LIMIT 400;
--- Rows that a filter rejects are recomputed too: with one in fifty left, the few that pass are sorted.
+-- Rows that a filter rejects are only read. Where most of those that pass are wanted, they are sorted.
 EXPLAIN (COSTS OFF) SELECT id FROM docs WHERE kind = 7 ORDER BY embedding_of(body) <-> 'item 7' LIMIT 30;
 -- Another price for a recompute is another price for the first rows, not for the distances.
 SET leann.recompute_cost = 0;

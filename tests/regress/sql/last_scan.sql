@@ -15,10 +15,10 @@ SELECT scans, pages, nodes, candidates, recomputes, late, embedded, model_ms FRO
 SELECT leann.clear_cache();
 -- All partitions. What is embedded is the recomputes and the query; the rows' distances are at hand.
 SELECT count(d) FROM (SELECT embedding_of(body) <-> 'subject 7' AS d FROM parts ORDER BY d LIMIT 10) AS near;
-SELECT scans, nodes > 600 AS nodes, recomputes > 10 AS recomputes, embedded - recomputes AS others FROM leann.last_scan();
+SELECT scans, nodes > 600 AS nodes, recomputes >= 10 AS recomputes, embedded - recomputes AS others FROM leann.last_scan();
 -- The same again: nothing to embed.
 SELECT count(d) FROM (SELECT embedding_of(body) <-> 'subject 7' AS d FROM parts ORDER BY d LIMIT 10) AS near;
-SELECT scans, recomputes, cache_hits > 10 AS cache_hits, embedded FROM leann.last_scan();
+SELECT scans, recomputes, cache_hits >= 10 AS cache_hits, embedded FROM leann.last_scan();
 
 SELECT leann.clear_cache();
 -- One scan for each row of the other side.
@@ -36,7 +36,7 @@ SELECT texts, (SELECT count(*) FROM (SELECT id FROM parts_1 ORDER BY embedding_o
 SELECT scans, embedded - recomputes AS others FROM leann.last_scan();
 -- And distances that no index answers.
 SELECT leann.clear_cache();
-SELECT count(*) FROM parts_2 WHERE id < 310 AND embedding_of(body) <-> 'subject 7' < (
+SELECT count(*) FROM parts_2 WHERE id < 310 AND embedding_of(body) <-> 'subject 7' > (
     SELECT embedding_of(body) <-> 'subject 7' AS d FROM parts_1 ORDER BY d LIMIT 1);
 SELECT scans, embedded - recomputes AS others FROM leann.last_scan();
 

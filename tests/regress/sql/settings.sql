@@ -78,6 +78,20 @@ SET leann.max_recompute = 20;
 SELECT leann.clear_cache();
 SELECT count(*), count(DISTINCT id) FROM (SELECT id FROM docs ORDER BY embedding_of(body) <-> 'text' LIMIT 1000) AS near;
 SELECT recomputes <= 20 AS capped FROM leann.last_scan();
+-- A hard limit on texts: the distance of a row beyond it is its estimate in relaxed order, and NULL in strict order.
+SELECT leann.clear_cache();
+SELECT count(*), count(distance) AS known, bool_and(distance >= earlier) AS ordered FROM (
+    SELECT distance, lag(distance, 1, 0) OVER () AS earlier FROM (
+        SELECT embedding_of(body) <-> 'text' AS distance FROM docs ORDER BY distance OFFSET 20) AS near) AS pairs;
+SELECT embedded <= 21 AS capped, recomputes FROM leann.last_scan();
+SET leann.iterative_scan = strict_order;
+SELECT leann.clear_cache();
+SELECT count(*), count(distance) <= 20 AS few_known, max(n) FILTER (WHERE distance IS NOT NULL) < min(n) FILTER (WHERE distance IS NULL) AS known_first FROM (
+    SELECT embedding_of(body) <=> 'text' AS distance, row_number() OVER () AS n FROM docs
+    ORDER BY embedding_of(body) <=> 'text' LIMIT 100) AS near;
+SELECT embedded <= 21 AS capped FROM leann.last_scan();
+SELECT count(*) FROM docs WHERE id IN (SELECT id FROM docs ORDER BY embedding_of(body) <-> 'text' LIMIT 100);
+SET leann.iterative_scan = relaxed_order;
 RESET leann.max_recompute;
 SELECT count(*), count(DISTINCT id) FROM (SELECT id FROM docs ORDER BY embedding_of(body) <-> 'text' LIMIT 1000) AS near;
 SET leann.ef_search = 1;

@@ -1,4 +1,4 @@
-//! Writes small ONNX files, good and bad ones, without Python: the wire format of `ModelProto` in onnx.proto.
+//! Writes small ONNX files, valid and invalid ones, in the wire format of `ModelProto` in onnx.proto.
 
 pub const FLOAT: u64 = 1;
 pub const INT32: u64 = 6;
@@ -27,7 +27,7 @@ fn text(field: u64, content: &str) -> Vec<u8> {
     bytes(field, content.as_bytes())
 }
 
-/// A size that is fixed, or anything.
+/// A dimension of a shape: fixed, or any size under a symbol.
 #[derive(Clone, Copy)]
 pub enum Size {
     Fixed(u64),
@@ -47,6 +47,7 @@ fn value_info(name: &str, kind: u64, shape: &[Size]) -> Vec<u8> {
     [text(1, name), bytes(2, &bytes(1, &tensor))].concat()
 }
 
+/// A graph under construction.
 #[derive(Default)]
 pub struct Graph {
     body: Vec<u8>,
@@ -62,7 +63,7 @@ impl Graph {
         self
     }
 
-    /// `input_ids` and `attention_mask` as an encoder has them.
+    /// Adds `input_ids` and `attention_mask` as an encoder has them.
     pub fn usual_inputs(self) -> Graph {
         let shape = [Any("batch"), Any("sequence")];
         self.input("input_ids", INT64, &shape).input("attention_mask", INT64, &shape)
@@ -77,7 +78,7 @@ impl Graph {
         self.node_with(op_type, inputs, outputs, &[])
     }
 
-    /// A node with attributes that are whole numbers.
+    /// Adds a node with integer attributes.
     pub fn node_with(
         mut self,
         op_type: &str,
@@ -112,7 +113,7 @@ impl Graph {
         self.tensor(name, INT64, shape, &bytes(9, &raw))
     }
 
-    /// Floats kept in a file of their own.
+    /// Adds floats that are kept in a file of their own.
     pub fn external(self, name: &str, shape: &[u64], file: &str) -> Graph {
         let entry = bytes(13, &[text(1, "location"), text(2, file)].concat());
         self.tensor(name, FLOAT, shape, &[entry, number(14, 1)].concat())

@@ -1,29 +1,50 @@
-//! What several tests need: clustered random vectors, and real embeddings where there are some.
+//! What several tests need: clustered random vectors, hubs over them, and real embeddings where there are
+//! some.
 #![allow(dead_code, reason = "every test binary uses another part")]
 
 use half::f16;
+use leann_graph::in_memory::InMemoryHubs;
+use leann_graph::{Hub, HubRef, NodePageRef, entry_hubs, link_hubs};
+use leann_vector::Rng;
 use std::path::PathBuf;
 
-/// Unit vectors around random centres, the same for the same seed.
+/// A number of [0, 1).
+pub fn uniform(rng: &mut Rng) -> f32 {
+    (rng.next() >> 40) as f32 / (1u64 << 24) as f32
+}
+
+/// Unit vectors around random centers, the same for the same seed.
 pub fn clustered(n: usize, d: usize, clusters: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let mut uniform = move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    let centres: Vec<f32> = (0..clusters * d).map(|_| uniform()).collect();
+    let mut rng = Rng::new(seed);
+    let mut uniform = move || uniform(&mut rng) - 0.5;
+    let centers: Vec<f32> = (0..clusters * d).map(|_| uniform()).collect();
     let mut vectors = Vec::with_capacity(n * d);
     for row in 0..n {
-        let centre = &centres[row % clusters * d..(row % clusters + 1) * d];
-        let vector: Vec<f32> = centre.iter().map(|c| c + 0.7 * uniform()).collect();
-        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        vectors.extend(vector.iter().map(|x| x / length));
+        let center = &centers[row % clusters * d..(row % clusters + 1) * d];
+        let mut vector: Vec<f32> = center.iter().map(|c| c + 0.7 * uniform()).collect();
+        assert!(leann_vector::normalize(&mut vector));
+        vectors.extend(vector);
     }
     vectors
 }
 
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
+/// A hub of the node page at block 100 + `index`.
+pub fn hub(index: u32, generation: u32, center: &[f32], links: Vec<HubRef>) -> Hub {
+    let node_page = NodePageRef { block: 100 + index, generation };
+    Hub { at: HubRef::default(), node_page, center: center.to_vec(), spread: 0.5, links }
+}
+
+/// Linked hubs over these centers (row-major, of `d` values each).
+pub fn linked(centers: &[f32], d: usize, max_links: usize, entries: usize) -> InMemoryHubs {
+    let mut hubs = InMemoryHubs::new(25);
+    let links = link_hubs(centers, d, max_links, &|| false).unwrap();
+    for (index, (center, links)) in centers.chunks_exact(d).zip(links).enumerate() {
+        let links = links.into_iter().map(|link| hubs.place(link as usize)).collect();
+        hubs.push(hub(index as u32, 0, center, links));
+    }
+    hubs.entries =
+        entry_hubs(centers, d, entries).unwrap().into_iter().map(|hub| hubs.place(hub as usize)).collect();
+    hubs
 }
 
 /// The f16 array of an .npy file and its columns; None if it is not there.

@@ -1,20 +1,21 @@
-//! What holds for any literal, any text operand and any bytes. The property tests and the fuzz targets of fuzz/ share it.
+//! What holds for any literal, any text operand and any bytes. The property tests and the fuzz targets in
+//! fuzz share it.
 
-// Each user drives some of them.
+// Each user calls some of the functions.
 #![allow(dead_code)]
 
 use leann_value::Value;
 
-/// A literal either is refused or is a value that its own literal and its own bytes give again.
+/// Asserts that a literal is refused, or is a value that comes back from its literal and from its bytes.
 pub fn literal(literal: &str) {
-    // Postgres hands over C strings.
+    // Postgres passes C strings, which have no NUL.
     if let Some(value) = Value::parse(literal).ok().filter(|_| !literal.contains('\0')) {
         comes_back(&value);
     }
 }
 
-/// A text as the right operand of a distance is words in the query role, whatever it looks like, unless it is a list of
-/// `dim` numbers that make a vector.
+/// Asserts that a text as the right operand of a distance is words in the query role, unless it is a list of
+/// `dim` numbers that are a vector.
 pub fn operand(text: &str, dim: usize) {
     match Value::operand(text, dim) {
         Value::Dense(numbers) => {
@@ -25,7 +26,8 @@ pub fn operand(text: &str, dim: usize) {
     }
 }
 
-/// Another reading of the same rule: without brackets and quotes, `dim` numbers and separators are all there is.
+/// Checks the same rule in another way: without brackets and quotes, the text is `dim` numbers and
+/// separators.
 fn only_numbers(text: &str, dim: usize) -> bool {
     let bare = text.replace(['[', ']', '{', '}', '(', ')', '"'], "");
     let words = bare.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|word| !word.is_empty());
@@ -33,10 +35,10 @@ fn only_numbers(text: &str, dim: usize) -> bool {
     numbers.len() == dim && numbers.iter().all(Result::is_ok)
 }
 
-/// Bytes of a client either are refused or are a value that comes back.
+/// Asserts that bytes of a client are refused, or are a value that comes back.
 pub fn bytes(bytes: &[u8]) {
     let Ok(value) = Value::decode(bytes) else { return };
-    // What is on disk is what was written: the same value has the same bytes. (Only bytes: a NaN differs from itself.)
+    // Equal values have equal bytes. (Not asked of vectors, because the bits of a NaN may change.)
     if !matches!(value, Value::Dense(_)) {
         assert_eq!(encoded(&value), bytes);
     }

@@ -1,0 +1,13 @@
+//! Any bytes as a hub page: every accessor, and the changes that the first 64 bytes of the input name.
+#![no_main]
+
+#[path = "../../crates/page/tests/drive/mod.rs"]
+mod drive;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((ops, body)) = input.split_at_checked(64) else { return };
+    drive::hub(body, ops);
+    drive::hub(&drive::with_header(drive::HUB, body), ops);
+});

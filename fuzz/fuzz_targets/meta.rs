@@ -1,0 +1,13 @@
+//! Any bytes as a meta page. The first 64 bytes of the input are left out, as the other targets do.
+#![no_main]
+
+#[path = "../../crates/page/tests/drive/mod.rs"]
+mod drive;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((_, body)) = input.split_at_checked(64) else { return };
+    drive::meta(body);
+    drive::meta(&drive::with_header(drive::META, body));
+});
