@@ -32,6 +32,7 @@ pub extern "C-unwind" fn _PG_init() {
     guc::register();
     am::options::register();
     pg::hide_indexes::register();
+    pg::old_row::register();
     pg::scan_node::register(am::merge_append::adopt);
     am::paths::register();
     session::register();

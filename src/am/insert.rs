@@ -4,7 +4,7 @@ use super::hubs;
 use super::index::{Index, embed_values};
 use super::pages::{Damage, change_meta};
 use super::row_embedding;
-use super::split;
+use super::split::{self, Split};
 use crate::error::OrRaise;
 use crate::model::{self, Reuse};
 use crate::pg::context::explained;
@@ -21,11 +21,12 @@ use std::rc::Rc;
 /// hub was read. Beyond this, the index is damaged.
 const MAX_RETRIES: usize = 1000;
 
-/// Inserts one row. Computes its embedding before it takes any lock.
-pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
+/// Inserts one row. Computes its embedding before it takes any lock. Returns the block of the page that a
+/// split added, if the row needed one.
+pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) -> Option<u32> {
     let (embedding, cut) = embed(index, value);
     let node = Node { pointer, sketch: index.sketch(&embedding) };
-    place(index, &index.place_target(&embedding), &node);
+    let new_block = place(index, &index.place_target(&embedding), &node);
     if cut {
         // Each such row writes its own record on the page that all share. That costs next to nothing compared
         // with a run of the model on such a long text.
@@ -34,6 +35,7 @@ pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) {
             true
         });
     }
+    new_block
 }
 
 /// Returns the row's embedding and whether the model truncated its text. Errors quote the text to a user who
@@ -61,8 +63,9 @@ fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     })
 }
 
-/// Puts a node on the nearest page, on a near one, or on a half of the nearest one.
-fn place(index: &Index, target: &[f32], node: &Node) {
+/// Puts a node on the nearest page, on a near one, or on a half of the nearest one. Returns the block of the
+/// page that a split added.
+pub fn place(index: &Index, target: &[f32], node: &Node) -> Option<u32> {
     for _ in 0..MAX_RETRIES {
         interrupts::check();
         let mut near = near_pages(index, target);
@@ -70,13 +73,16 @@ fn place(index: &Index, target: &[f32], node: &Node) {
             Damage::new(index.meta.hub_first, "the index has no hub").raise(index.rel);
         };
         match append(index, nearest, node) {
-            Appended::Done => return,
+            Appended::Done => return None,
             Appended::Moved => {}
             Appended::Full => {
-                if near.any(|page| matches!(append(index, page, node), Appended::Done))
-                    || split::split_page(index, nearest, node)
-                {
-                    return;
+                if near.any(|page| matches!(append(index, page, node), Appended::Done)) {
+                    return None;
+                }
+                match split::split_page(index, nearest, node) {
+                    Split::Done { new_block } => return Some(new_block),
+                    Split::Appended => return None,
+                    Split::Moved => {}
                 }
             }
         }

@@ -33,6 +33,7 @@ pub mod source;
 pub mod split;
 pub mod stats;
 pub mod train_in_place;
+mod update;
 pub mod vacuum;
 pub mod validate;
 
@@ -112,21 +113,22 @@ unsafe extern "C-unwind" fn aminsert(
     values: *mut pg_sys::Datum,
     nulls: *mut bool,
     tid: pg_sys::ItemPointer,
-    _table: pg_sys::Relation,
+    table: pg_sys::Relation,
     _unique: pg_sys::IndexUniqueCheck::Type,
     _unchanged: bool,
-    _info: *mut pg_sys::IndexInfo,
+    info: *mut pg_sys::IndexInfo,
 ) -> bool {
-    // SAFETY: the server passes open relations, one value and one null flag for the one key column, and a
-    // valid heap pointer.
+    // SAFETY: the server passes open relations, one value and one null flag for the one key column, a valid
+    // heap pointer, and the index info of the statement that inserts.
     unsafe {
         if !*nulls {
-            let value =
-                PgMemoryContexts::new("leann row").switch_to(|_| Embedding::from_datum(*values, false));
-            if let Some(value) = value {
-                let index = index::Index::open(Rel::from_raw(index));
-                insert::insert(&index, tid::read(tid), value);
-            }
+            PgMemoryContexts::new("leann row").switch_to(|_| {
+                if let Some(value) = Embedding::from_datum(*values, false) {
+                    let index = index::Index::open(Rel::from_raw(index));
+                    let (table, pointer) = (Rel::from_raw(table), tid::read(tid));
+                    update::insert_version(&index, info, table, pointer, value);
+                }
+            });
         }
     }
     // The result matters for unique indexes only.

@@ -11,22 +11,31 @@ use leann_page::{HubEntry, HubPageMut, MAX_ENTRY_HUBS, NO_PAGE};
 /// Maximum hub pages of the chain that are searched for a free slot if many slots are free.
 const MAX_HUB_PAGES_TRIED: usize = 64;
 
-/// Puts `node` on `page`, and splits the page if it is still full. Returns false if the block
-/// holds another page by now.
-pub fn split_page(index: &Index, page: NodePageRef, node: &Node) -> bool {
+/// What became of a node that was to be put on a full page.
+pub enum Split {
+    /// The block holds another page by now.
+    Moved,
+    /// The page had room by then.
+    Appended,
+    /// The page was split; the new page is on this block.
+    Done { new_block: u32 },
+}
+
+/// Puts `node` on `page`, and splits the page if it is still full.
+pub fn split_page(index: &Index, page: NodePageRef, node: &Node) -> Split {
     let _structure = lock::StructureLock::acquire(index.rel);
     // The nodes may be of a sketcher that a VACUUM has trained since this index was opened.
     let trained_since =
         (read_meta(index.rel).index_id != index.meta.index_id).then(|| Index::open(index.rel));
     let index = trained_since.as_ref().unwrap_or(index);
-    let Some(mut old) = index.node_page(page, Access::Exclusive) else { return false };
+    let Some(mut old) = index.node_page(page, Access::Exclusive) else { return Split::Moved };
     if old.append(node) {
-        return true;
+        return Split::Appended;
     }
     let mut nodes = old.copied_nodes();
     nodes.push(node.clone());
     let halves = leann_layout::divide(nodes, &index.sketcher, index.meta.center_len as usize);
-    let (new_hub, reused) = move_half(index, old, &halves);
+    let NewHalf { hub: new_hub, block: new_block, reused } = move_half(index, old, &halves);
     link(index, new_hub, &halves[1].center.values);
     add_entry_hub(index, new_hub);
     if reused {
@@ -35,12 +44,19 @@ pub fn split_page(index: &Index, page: NodePageRef, node: &Node) -> bool {
             true
         });
     }
-    true
+    Split::Done { new_block }
+}
+
+/// The new page of a split, and its hub's place.
+struct NewHalf {
+    hub: HubRef,
+    block: u32,
+    /// Whether the page was a free one.
+    reused: bool,
 }
 
 /// Takes steps 2 to 4 of a split: finds places for the new page and its hub, and writes the one record.
-/// Returns the new hub's place and whether the new page was a free one.
-fn move_half(index: &Index, mut old: NodeGuard<'_>, halves: &[Half; 2]) -> (HubRef, bool) {
+fn move_half(index: &Index, mut old: NodeGuard<'_>, halves: &[Half; 2]) -> NewHalf {
     let (old_hub, old_generation) = (old.nodes().hub(), old.nodes().generation().wrapping_add(1));
     let mut own = index.hub_page_to_change(old_hub.page);
     let (mut other, slot) = match own.hubs().free_slot() {
@@ -66,7 +82,7 @@ fn move_half(index: &Index, mut old: NodeGuard<'_>, halves: &[Half; 2]) -> (HubR
     own.edit(&record, |hubs| hubs.put(old_hub.slot, &old_entry));
     other.as_mut().unwrap_or(&mut own).edit(&record, |hubs| hubs.put(slot, &new_entry));
     record.finish();
-    (new_hub, new.reused)
+    NewHalf { hub: new_hub, block: new.block(), reused: new.reused }
 }
 
 /// Locks a hub page with a free slot other than `own`, which is full. Tries the chain's head and the page

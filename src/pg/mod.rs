@@ -24,6 +24,8 @@ pub mod heap;
 pub mod hide_indexes;
 pub mod interrupts;
 pub mod lock;
+pub mod memory_context;
+pub mod old_row;
 pub mod progress;
 pub mod random;
 pub mod relation;

@@ -6,6 +6,8 @@
 //! EvalPlanQual builds plan trees of its own, which pass no hook: their scans find no node, and do what they
 //! would do without one.
 
+use super::memory_context::before_reset;
+use super::old_row;
 use crate::session::{self, State};
 use pgrx::pg_sys;
 use std::ffi::c_void;
@@ -158,6 +160,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
         }
         if flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32 == 0 {
             note_scans(query);
+            old_row::note(query);
         }
     }
 }
@@ -178,11 +181,7 @@ unsafe extern "C-unwind" fn note_scans(query: *mut pg_sys::QueryDesc) {
             return;
         }
         let context = (*(*query).estate).es_query_cxt;
-        let callback: *mut pg_sys::MemoryContextCallback =
-            pg_sys::MemoryContextAlloc(context, size_of::<pg_sys::MemoryContextCallback>()).cast();
-        (*callback).func = Some(forget);
-        (*callback).arg = context.cast();
-        pg_sys::MemoryContextRegisterResetCallback(context, callback);
+        before_reset(context, forget, context.cast());
         session::with(|running: &mut Running| {
             running.0.extend(visit.found.into_iter().map(|scan| Noted { scan, context }));
         });

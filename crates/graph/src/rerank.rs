@@ -60,6 +60,12 @@ const MAX_CHANCE_OF_BETTER: f32 = 0.5;
 /// chance of about 1/m that the next row is better; the rows that may still be better are as many as the
 /// group is large, and so are those that it may miss.
 const MAX_MISSES_AT_TAIL: f32 = 3.2;
+/// Recomputes in a row that are not within a bound before the bound ends a scan: whoever looks for copies of
+/// a text gives a bound of almost nothing, and an estimate that is off by more than its error must not hide
+/// the one row that is searched for.
+const MIN_MISSES_OF_BOUND: usize = 4;
+/// Candidates that were checked from which a bound ends a scan in any case: few rows pass.
+const MAX_CHECKED_FOR_MISSES: usize = 64;
 /// Standard errors added to an estimate in the order of recomputing: of equal estimates the less certain one
 /// may be the better.
 const RANK_OPTIMISM: f32 = 0.5;
@@ -356,7 +362,7 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
         if self.misses as f32 * normal_tail(self.options.z) >= MAX_MISSES_AT_TAIL {
             return true;
         }
-        if self.options.filtered && self.may_miss_unchecked() {
+        if self.is_too_early_for_bound(similarity) || self.options.filtered && self.may_miss_unchecked() {
             return false;
         }
         let allowed = normal_tail(self.options.z) * self.options.expected_rows as f32;
@@ -369,6 +375,14 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
         let share = if self.options.filtered { self.passing.share() } else { 1.0 };
         self.passing.iter().all(|candidate| is_allowed(candidate, 1.0))
             && self.queue.top().all(|candidate| is_allowed(candidate, share))
+    }
+
+    /// Returns whether a bound would end the scan before the best candidates were recomputed.
+    fn is_too_early_for_bound(&self, needed: f32) -> bool {
+        needed.is_finite()
+            && self.exact.len() < self.options.expected_rows
+            && self.misses < MIN_MISSES_OF_BOUND
+            && self.checked < MAX_CHECKED_FOR_MISSES
     }
 
     /// Returns the next step beyond `max_recompute`: first the recomputed rows, late ones last, then the

@@ -499,6 +499,22 @@ fn a_bound_ends_the_scan() {
 }
 
 #[test]
+fn a_bound_is_not_believed_before_the_best_rows_were_recomputed() {
+    // A copy of the query, whose estimate is seven errors too low.
+    let copy = Node { key: 7, exact: 1.0, estimate: 0.993, error: 0.001 };
+    let other = |key| Node { key, exact: 0.9, estimate: 0.9, error: 0.001 };
+    let pages = [vec![other(1), copy, other(2)], (10..60).map(other).collect()];
+    for filtered in [false, true] {
+        let options = RerankOptions { filtered, min_similarity: 0.9999, ..OPTIONS };
+        let run = run(&pages, options, 4, &HashSet::new(), usize::MAX);
+        assert_eq!(run.emitted, [(7, Some(1.0))]);
+        assert!(run.recomputed <= 8, "{}", run.recomputed);
+    }
+    let options = RerankOptions { min_similarity: f32::INFINITY, ..OPTIONS };
+    assert_eq!(run(&pages, options, 4, &HashSet::new(), usize::MAX).recomputed, 0, "no row can be within");
+}
+
+#[test]
 fn a_long_walk_over_empty_pages_loses_nothing() {
     let mut rerank = Rerank::new(OPTIONS);
     for _ in 0..100 * OPTIONS.patience {

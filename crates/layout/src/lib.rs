@@ -4,7 +4,7 @@
 //! A build goes through [`train`], [`lay_out`] and [`Image::write`]. It trains a sketcher on a sample of the
 //! rows, divides the rows among balanced pages, links the pages' hubs, and fills the bodies of all pages in
 //! the order of their blocks. A split goes through [`divide()`], which distributes the nodes of a full page
-//! and a new one over two pages.
+//! and a new one over two pages. [`Locations`] find nodes by the heap pointers of their rows.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod build;
 mod divide;
 mod error;
 mod image;
+mod locations;
 mod sample;
 mod sizes;
 
@@ -21,5 +22,6 @@ pub use build::{
 pub use divide::{Half, Node, divide};
 pub use error::LayoutError;
 pub use image::{Image, planned_empty};
+pub use locations::Locations;
 pub use sample::DistinctSample;
 pub use sizes::{any_page_capacity, center_len};

@@ -71,8 +71,8 @@ SELECT * FROM leann.check('generated_embedding');
 DROP TABLE docs, generated;
 DROP FUNCTION prefix_body;
 
--- An update that leaves the text alone, but must insert into all indexes again, embeds nothing that the session still has,
--- and else one text. One that touches no indexed column does not reach the index at all.
+-- An update that leaves the text alone, but must insert into all indexes again, embeds nothing. One that touches no indexed
+-- column does not reach the index at all.
 CREATE TABLE updated (id int, rating int, seen int, body text);
 CREATE INDEX ON updated (rating);
 CREATE INDEX updated_embedding ON updated USING leann (embedding_of(body));
