@@ -114,6 +114,14 @@ pub fn log(message: impl Into<String>, hint: impl Into<String>) {
         .report(PgLogLevel::LOG);
 }
 
+/// Writes a message and its detail to the server's log only.
+pub fn log_detail(message: impl Into<String>, detail: impl Into<String>) {
+    let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    ErrorReport::new(code, in_server_encoding(message.into()), "leann")
+        .set_detail(in_server_encoding(detail.into()))
+        .report(PgLogLevel::LOG_SERVER_ONLY);
+}
+
 /// Returns the text of an error or notice as it can be sent. pgrx passes UTF-8 on as if it were in the
 /// database's encoding. So if that is another one, characters beyond ASCII are written as the escapes of a
 /// `U&'...'` string: readable, and the same in every encoding.

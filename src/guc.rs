@@ -46,6 +46,7 @@ static RECOMPUTE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(tuning::DEFAULT
 static MAX_EMBEDDED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static ITERATIVE_SCAN: GucSetting<IterativeScan> =
     GucSetting::<IterativeScan>::new(IterativeScan::StrictOrder);
+static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(-1);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4096);
 static SHARED_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -97,6 +98,11 @@ pub fn max_embedded_rows() -> u64 {
 /// Returns the number of rows that a scan recomputes together.
 pub fn recompute_batch() -> usize {
     RECOMPUTE_BATCH.get() as usize
+}
+
+/// Returns the milliseconds from which a scan is logged; None if none is.
+pub fn log_min_duration() -> Option<f64> {
+    u32::try_from(LOG_MIN_DURATION.get()).ok().map(f64::from)
 }
 
 pub fn iterative_scan() -> IterativeScan {
@@ -282,6 +288,16 @@ fn search_settings() {
         &ITERATIVE_SCAN,
         Userset,
         none,
+    );
+    GucRegistry::define_int_guc(
+        c"leann.log_min_duration",
+        c"Sets the minimum time of an index scan above which it is logged, with what it did.",
+        c"0 logs all index scans, -1 none.",
+        &LOG_MIN_DURATION,
+        -1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
     );
     GucRegistry::define_float_guc(
         c"leann.recompute_cost",

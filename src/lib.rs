@@ -35,9 +35,11 @@ pub extern "C-unwind" fn _PG_init() {
     pg::old_row::register();
     pg::scan_node::register(am::merge_append::adopt);
     am::paths::register();
+    #[cfg(feature = "pg18")]
+    am::explain::register();
     session::register();
     if guc::preloading() {
-        model::shared::request_memory();
+        am::stat_indexes::request_memory();
     }
 }
 

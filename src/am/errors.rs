@@ -1,5 +1,6 @@
 //! Errors and notices of the access method, each with its SQLSTATE and a hint.
 
+use super::stats::{Question, ScanStats};
 use crate::encoding;
 use crate::error::{Error, notice};
 use crate::model::Loaded;
@@ -171,4 +172,24 @@ pub fn raise_no_leann_index(oid: pg_sys::Oid) -> ! {
         }
     };
     Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{name}\" is not a leann index")).raise()
+}
+
+/// Tells the administrator in the log what a slow scan did.
+pub fn log_slow_scan(indexes: &[String], ms: f64, stats: &ScanStats, question: Question) {
+    let of = match indexes {
+        [index] => format!("index \"{index}\""),
+        [first, others @ ..] => format!("index \"{first}\" and {} more", others.len()),
+        [] => "no index".to_owned(),
+    };
+    let bound = question.bound.map_or_else(String::new, |bound| format!(", distance at most {bound}"));
+    let ScanStats { pages, checked, recomputes, cache_hits, late, model_ms, walk_ms, .. } = stats;
+    crate::error::log_detail(
+        format!("duration: {ms:.3} ms  scan of {of}"),
+        format!(
+            "Rows wanted first: {}{bound}. Recomputes: {recomputes}, from caches: {cache_hits}, \
+             rows checked by filters: {checked}, late rows: {late}, node pages: {pages}, \
+             time in the model: {model_ms:.3} ms, in the walk: {walk_ms:.3} ms.",
+            question.group_size
+        ),
+    );
 }

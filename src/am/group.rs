@@ -2,6 +2,7 @@
 //! drives it is in `merge_append`; here is what its scans see of it.
 
 use super::ordered::OrderedScan;
+use super::stats::{Question, ScanStats};
 use crate::pg::heap::RowReader;
 use crate::pg::scan_node::{AppendNode, ScanNode};
 use crate::session::{self, State};
@@ -28,6 +29,30 @@ pub struct Group {
     pub readers: Vec<RowReader>,
     /// The row that a scan is to return next: the scan's number and the row.
     pub chosen: Option<(usize, HeapPointer)>,
+    /// What earlier searches did, and what the latest of them was asked for.
+    pub done: ScanStats,
+    pub question: Option<Question>,
+}
+
+impl Group {
+    /// Ends the search, if there is one.
+    fn finish(&mut self) {
+        if let Mode::Together(search) = &self.mode {
+            search.report();
+            self.done.add(&search.stats());
+            self.question = Some(search.question());
+            self.mode = Mode::Idle;
+        }
+    }
+
+    /// Returns what the searches have done so far, and what the latest was asked for.
+    #[cfg_attr(not(feature = "pg18"), allow(dead_code, reason = "shown by EXPLAIN from Postgres 18 on"))]
+    pub fn figures(&self) -> Option<(ScanStats, Question)> {
+        match &self.mode {
+            Mode::Together(search) => Some((self.done.plus(&search.stats()), search.question())),
+            _ => self.question.map(|question| (self.done, question)),
+        }
+    }
 }
 
 /// The groups of the statements that run.
@@ -94,10 +119,7 @@ pub unsafe fn turn(group: *mut Group, number: usize) -> Turn {
 /// `group` is live, and no reference to it is alive.
 pub unsafe fn leave(group: *mut Group) {
     // SAFETY: the caller promises a live group.
-    let group = unsafe { &mut *group };
-    if let Mode::Together(_) = group.mode {
-        group.mode = Mode::Idle;
-    }
+    unsafe { &mut *group }.finish();
 }
 
 /// Leaves the search of a group, and closes its readers: one of its scans ends.

@@ -168,9 +168,11 @@ fn last_scan() -> TableIterator<
         name!(embedded, i64),
         name!(model_ms, f64),
         name!(walk_ms, f64),
+        name!(group_size, Option<i64>),
+        name!(bound, Option<f64>),
     ),
 > {
-    let scan = stats::last_scan();
+    let (scan, question) = stats::last_scan();
     TableIterator::once((
         scan.scans as i64,
         scan.pages as i64,
@@ -184,6 +186,8 @@ fn last_scan() -> TableIterator<
         stats::embedded() as i64,
         scan.model_ms,
         scan.walk_ms,
+        question.map(|question| question.group_size as i64),
+        question.and_then(|question| question.bound),
     ))
 }
 

@@ -12,6 +12,7 @@
 use super::group::{self, Group, Mode};
 use super::ordered::Context;
 use super::scan;
+use super::stats::ScanStats;
 use crate::error::raise_internal;
 use crate::pg::scan_node::AppendNode;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
@@ -32,7 +33,15 @@ pub unsafe fn adopt(append: AppendNode) {
         }
         let original = (*node).ps.ExecProcNodeReal;
         let context = (*(*node).ps.state).es_query_cxt;
-        let made = Group { append, original, mode: Mode::Idle, readers: Vec::new(), chosen: None };
+        let made = Group {
+            append,
+            original,
+            mode: Mode::Idle,
+            readers: Vec::new(),
+            chosen: None,
+            done: ScanStats::default(),
+            question: None,
+        };
         group::note(PgMemoryContexts::For(context).leak_and_drop_on_delete(made));
         (*node).ps.ExecProcNodeReal = Some(next_slot);
     }

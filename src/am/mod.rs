@@ -7,6 +7,8 @@ pub mod build_scan;
 pub mod check;
 pub mod cost;
 pub mod errors;
+#[cfg(feature = "pg18")]
+pub mod explain;
 mod group;
 pub mod hubs;
 pub mod index;
@@ -31,6 +33,7 @@ pub mod search;
 mod similarity_range;
 pub mod source;
 pub mod split;
+pub mod stat_indexes;
 pub mod stats;
 pub mod train_in_place;
 mod update;

@@ -5,11 +5,13 @@
 //! function) the scan is *isolated*: it looks no embedding up and keeps none, so that a row that stays hidden
 //! leaves nothing behind.
 
+use super::errors;
 use super::index::{Index, embed_values};
 use super::search::{RowRef, Search};
 use super::similarity_range::SimilarityRange;
 use super::source::Source;
-use super::stats::{Published, ScanStats};
+use super::stat_indexes;
+use super::stats::{self, Published, Question, ScanStats};
 use crate::guc::{self, IterativeScan};
 use crate::model::returned_rows::LatestRow;
 use crate::model::{self, Reuse};
@@ -20,7 +22,7 @@ use crate::pg::rights::Asker;
 use crate::value::Embedding;
 use leann_graph::{LateRows, RerankOptions};
 use leann_page::HeapPointer;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The most rows that are decided on together, whatever LIMIT says.
 const MAX_GROUP: usize = 1000;
@@ -48,6 +50,9 @@ pub struct OrderedScan {
     asker: Asker,
     isolated: bool,
     latest: LatestRow,
+    question: Question,
+    /// The time that the scan has taken so far.
+    busy: Duration,
 }
 
 impl OrderedScan {
@@ -60,7 +65,7 @@ impl OrderedScan {
     /// says. `above` is what holds for all of them.
     pub fn start_all(scans: Vec<(Index, Rel, Context)>, query: Embedding, above: Context) -> OrderedScan {
         let (first, model) = (scans[0].0.rel, scans[0].0.model());
-        let (asker, before) = (Asker::now(), model::counters());
+        let (asker, before, start) = (Asker::now(), model::counters(), Instant::now());
         let query = embed_values(first, &model, &[query], Reuse::Everywhere).swap_remove(0);
         let mut preparation = ScanStats { scans: scans.len() as u64, ..ScanStats::default() };
         preparation.add_model_time(&before, &model::counters());
@@ -77,11 +82,39 @@ impl OrderedScan {
         if isolated && similarities != SimilarityRange::all() {
             options.min_checks = MIN_CHECKS;
         }
+        let question = Question { group_size: options.expected_rows, bound: similarities.largest_distance() };
         let search = Search::new(sources, model, query, options, guc::recompute_batch());
         preparation.walk_ms += begin.elapsed().as_secs_f64() * 1e3;
         let mut published = Published::default();
         published.update(&preparation);
-        OrderedScan { search, preparation, published, asker, isolated, latest }
+        stats::note_question(question);
+        let busy = start.elapsed();
+        OrderedScan { search, preparation, published, asker, isolated, latest, question, busy }
+    }
+
+    /// Returns what the scan was asked for.
+    pub fn question(&self) -> Question {
+        self.question
+    }
+
+    /// Returns what the scan has done so far.
+    pub fn stats(&self) -> ScanStats {
+        self.preparation.plus(&self.search.stats())
+    }
+
+    /// Reports a scan that ends: to the counts of its indexes, and to the log if it took long.
+    pub fn report(&self) {
+        let stats = self.stats();
+        let indexes = self.search.indexes();
+        stat_indexes::add(
+            &indexes.iter().map(|(index, rows)| (index.oid(), *rows)).collect::<Vec<_>>(),
+            &stats,
+        );
+        let ms = self.busy.as_secs_f64() * 1e3;
+        if guc::log_min_duration().is_some_and(|least| ms >= least) {
+            let names: Vec<String> = indexes.iter().map(|(index, _)| index.name()).collect();
+            errors::log_slow_scan(&names, ms, &stats, self.question);
+        }
     }
 
     /// Returns whether rows are read for a user who may not see all of them.
@@ -96,9 +129,11 @@ impl OrderedScan {
 
     /// Returns the next row of all indexes in order of distance. `readers` are theirs.
     pub fn next_of_all(&mut self, readers: &mut [RowReader]) -> Option<RowRef> {
+        let start = Instant::now();
         self.latest.clear();
         let found = self.search.next(readers, self.reuse());
-        self.published.update(&self.preparation.plus(&self.search.stats()));
+        self.published.update(&self.stats());
+        self.busy += start.elapsed();
         let found = found?;
         if let Some((row, distance)) = found.distance {
             self.latest.set(row, distance);

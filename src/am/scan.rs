@@ -5,6 +5,7 @@ use super::group::{self, Group, Turn};
 use super::index::Index;
 use super::ordered::{Context, OrderedScan};
 use super::similarity_range::SimilarityRange;
+use super::stats::{Question, ScanStats};
 use crate::error::{OrRaise, raise_internal};
 use crate::pg::bounds::Bounds;
 use crate::pg::expression::{self, Definition};
@@ -49,6 +50,9 @@ struct ScanState {
     rescan: pg_sys::MemoryContext,
     /// What the plan node that drives the scan says, once it is known.
     node: Option<NodeContext>,
+    /// What the searches of earlier rescans did, and the question of the latest.
+    done: ScanStats,
+    question: Option<Question>,
     /// Whether the server's statistics have counted the scan, as they do when its first row is fetched.
     counted: bool,
 }
@@ -65,6 +69,24 @@ struct NodeContext {
 impl ScanState {
     fn group(&self) -> Option<(*mut Group, usize)> {
         self.node.as_ref().and_then(|known| known.group)
+    }
+
+    /// Ends the search that runs, if there is one.
+    fn finish(&mut self) {
+        if let Stage::Ordered(search) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            search.report();
+            self.done.add(&search.stats());
+            self.question = Some(search.question());
+        }
+    }
+
+    /// Returns what the searches of the scan have done so far, and what the latest was asked for.
+    #[cfg_attr(not(feature = "pg18"), allow(dead_code, reason = "shown by EXPLAIN from Postgres 18 on"))]
+    fn figures(&self) -> Option<(ScanStats, Question)> {
+        match &self.stage {
+            Stage::Ordered(search) => Some((self.done.plus(&search.stats()), search.question())),
+            _ => self.question.map(|question| (self.done, question)),
+        }
     }
 }
 
@@ -110,6 +132,8 @@ pub unsafe extern "C-unwind" fn ambeginscan(
                 pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
             ),
             node: None,
+            done: ScanStats::default(),
+            question: None,
             counted: false,
         };
         (*scan).opaque = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(state).cast();
@@ -138,7 +162,7 @@ pub unsafe extern "C-unwind" fn amrescan(
     // SAFETY: the server passes a live scan that `ambeginscan` made, and calls no other function of it
     // meanwhile.
     let state = unsafe { state(scan) };
-    state.stage = Stage::Idle;
+    state.finish();
     state.counted = false;
     if let Some((group, _)) = state.group() {
         // SAFETY: the group lives as long as the statement of the scan.
@@ -242,7 +266,7 @@ pub unsafe extern "C-unwind" fn amgettuple(
         Turn::Alone => unsafe { next_row(scan, state) },
     };
     let Some(pointer) = next else {
-        state.stage = Stage::Idle;
+        state.finish();
         return false;
     };
     // SAFETY: the descriptor is live, and access methods return rows in these fields.
@@ -328,7 +352,7 @@ unsafe fn open_reader(scan: pg_sys::IndexScanDesc, isolated: bool) -> RowReader 
 pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
     // SAFETY: the server ends a scan once, with the descriptor that `ambeginscan` made.
     let state = unsafe { state(scan) };
-    state.stage = Stage::Idle;
+    state.finish();
     if let Some((group, _)) = state.group() {
         // SAFETY: the group lives as long as the statement of the scan.
         unsafe { group::end(group) };
@@ -350,6 +374,20 @@ pub unsafe fn is_own(node: *mut pg_sys::IndexScanState) -> bool {
         !index.is_null()
             && (*node).iss_NumOrderByKeys == 1
             && (*(*index).rd_indam).amgettuple.map(|next| next as *const ()) == Some(own)
+    }
+}
+
+/// Returns what the searches of a scan of an index of this access method have done so far, and what the
+/// latest was asked for.
+///
+/// # Safety
+/// `node` is a live node that [`is_own`].
+#[cfg_attr(not(feature = "pg18"), allow(dead_code, reason = "shown by EXPLAIN from Postgres 18 on"))]
+pub unsafe fn figures(node: *mut pg_sys::IndexScanState) -> Option<(ScanStats, Question)> {
+    // SAFETY: the caller promises a live node; its scan is null or was made by `ambeginscan`.
+    unsafe {
+        let scan = (*node).iss_ScanDesc;
+        if scan.is_null() { None } else { state(scan).figures() }
     }
 }
 

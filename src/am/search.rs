@@ -11,6 +11,7 @@ use crate::model::returned_rows::ReturnedDistance;
 use crate::model::{self, Key, Loaded, Reuse};
 use crate::pg::filter::Filter;
 use crate::pg::heap::RowReader;
+use crate::pg::relation::Rel;
 use crate::pg::{allocator, interrupts};
 use crate::sql::operators;
 use crate::value::Embedding;
@@ -61,6 +62,8 @@ pub struct Search {
     /// Distances of rows that are read and not returned yet.
     distances: HashMap<RowRef, (Key, f64)>,
     stats: ScanStats,
+    /// Rows of each source whose distances were made exact.
+    rows_read: Vec<u64>,
 }
 
 impl Search {
@@ -77,6 +80,7 @@ impl Search {
         Search {
             walks: Walks::new(sources.iter().map(Source::walk).collect()),
             rerank: Rerank::new(RerankOptions { filtered, ..options }),
+            rows_read: vec![0; sources.len()],
             sources,
             filters,
             model,
@@ -87,6 +91,11 @@ impl Search {
             distances: HashMap::new(),
             stats: ScanStats::default(),
         }
+    }
+
+    /// Returns the indexes that are searched, and how many rows of each were read.
+    pub fn indexes(&self) -> Vec<(Rel, u64)> {
+        self.sources.iter().zip(&self.rows_read).map(|(source, rows)| (source.index.rel, *rows)).collect()
     }
 
     /// Returns what the search has done so far.
@@ -216,6 +225,7 @@ impl Search {
             }
             self.stats.candidates += candidates.len() as u64;
             for (source, pointers) in by_source(candidates) {
+                self.rows_read[source] += pointers.len() as u64;
                 self.sources[source].read_rows(&mut readers[source], &pointers, |pointer, value| {
                     let row = RowRef { source, pointer };
                     match value {

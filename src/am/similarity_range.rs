@@ -25,6 +25,14 @@ impl SimilarityRange {
         SimilarityRange { least: f32::NEG_INFINITY, most: f32::INFINITY }
     }
 
+    /// Returns the largest L2 distance in the range, rounded; None if it has no bound.
+    pub fn largest_distance(self) -> Option<f64> {
+        (self.least > f32::NEG_INFINITY).then(|| {
+            let squared = 2.0 - 2.0 * (f64::from(self.least) + SLACK);
+            (squared.max(0.0).sqrt() * 1e4).round() / 1e4
+        })
+    }
+
     /// Returns the range that holds both.
     pub fn or(self, other: SimilarityRange) -> SimilarityRange {
         SimilarityRange { least: self.least.min(other.least), most: self.most.max(other.most) }

@@ -68,7 +68,8 @@ impl ScanStats {
         }
     }
 
-    fn add(&mut self, more: &ScanStats) {
+    /// Adds the counts of another scan.
+    pub fn add(&mut self, more: &ScanStats) {
         self.scans += more.scans;
         self.pages += more.pages;
         self.nodes += more.nodes;
@@ -83,11 +84,22 @@ impl ScanStats {
     }
 }
 
+/// What a scan was asked for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Question {
+    /// Rows that are decided on together.
+    pub group_size: usize,
+    /// The largest L2 distance of wanted rows, if there is a bound.
+    pub bound: Option<f64>,
+}
+
 /// The latest statement that searched, identified by its start, and its figures.
 #[derive(Clone, Copy, Default)]
 struct LastStatement {
     began: pg_sys::TimestampTz,
     stats: ScanStats,
+    /// That of its latest scan.
+    question: Option<Question>,
 }
 
 impl State for LastStatement {
@@ -101,6 +113,11 @@ impl State for LastStatement {
 #[derive(Default)]
 pub struct Published(ScanStats);
 
+/// Notes what a scan of the current statement was asked for, after its first figures were published.
+pub fn note_question(question: Question) {
+    session::with(|last: &mut LastStatement| last.question = Some(question));
+}
+
 impl Published {
     /// Adds what the scan did since the last call to the figures of the current statement. `now` counts from
     /// the start of the scan.
@@ -108,7 +125,7 @@ impl Published {
         let mut last: LastStatement = session::get();
         let began = statement::began();
         if last.began != began {
-            last = LastStatement { began, stats: ScanStats::default() };
+            last = LastStatement { began, ..LastStatement::default() };
             statement::keep();
         }
         last.stats.add(&now.since(&self.0));
@@ -117,9 +134,11 @@ impl Published {
     }
 }
 
-/// Returns the figures of the latest statement that searched; all are zero before the first.
-pub fn last_scan() -> ScanStats {
-    session::get::<LastStatement>().stats
+/// Returns the figures of the latest statement that searched, and what its latest scan was asked for. All are
+/// zero before the first.
+pub fn last_scan() -> (ScanStats, Option<Question>) {
+    let last: LastStatement = session::get();
+    (last.stats, last.question)
 }
 
 /// Returns the figures of the current statement so far.

@@ -4,14 +4,14 @@
 //! In addition to the asking roles, the model and the text, a key holds the database. So no user can learn,
 //! from how fast an answer comes, whether another user has embedded a text.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
 
 use super::cache;
 use super::ring_cache::{CachedEmbedding, RingCache, RingKey};
 use crate::guc;
-use crate::pg::shmem;
+use crate::pg::shmem::{self, Part};
 use crate::session::{self, State};
 
 /// What the cache has done since the server started.
@@ -22,12 +22,9 @@ pub struct Statistics {
     pub hits: u64,
 }
 
-/// Requests the cache's memory from the server, of the size that the setting gives. Call it while preloading.
-pub fn request_memory() {
-    let bytes = guc::shared_cache_bytes();
-    if bytes > 0 {
-        shmem::request(bytes / size_of::<u64>());
-    }
+/// Returns the words that the cache takes, of the size that the setting gives.
+pub fn memory_words() -> usize {
+    guc::shared_cache_bytes() / size_of::<u64>()
 }
 
 /// Whether a [`BypassSharedCache`] lives.
@@ -57,9 +54,10 @@ pub fn get(key: &cache::Key) -> Option<Vec<f32>> {
     if session::get::<Bypassed>().0 {
         return None;
     }
-    let [lookups, hits] = shmem::counters()?;
+    let [lookups, hits] = counters()?;
     let ring_key = key_in_database(key);
-    let found = shmem::read(|memory| RingCache::over(memory).and_then(|ring| ring.get(ring_key)))?;
+    let found =
+        shmem::read(Part::Cache, |memory| RingCache::over(memory).and_then(|ring| ring.get(ring_key)))?;
     lookups.fetch_add(1, Relaxed);
     hits.fetch_add(u64::from(found.is_some()), Relaxed);
     let CachedEmbedding { embedding, aging } = found?;
@@ -71,11 +69,11 @@ pub fn get(key: &cache::Key) -> Option<Vec<f32>> {
 
 /// Keeps an embedding for all sessions of this database and of these roles.
 pub fn put(key: &cache::Key, embedding: &[f32]) {
-    if shmem::counters().is_none() {
+    if counters().is_none() {
         return;
     }
     let key = key_in_database(key);
-    shmem::change(|memory| {
+    shmem::change(Part::Cache, |memory| {
         if let Some(mut ring) = RingCache::over(memory) {
             ring.put(key, embedding);
         }
@@ -84,18 +82,23 @@ pub fn put(key: &cache::Key, embedding: &[f32]) {
 
 /// Forgets all embeddings, of every role and database. They may come from a model whose files were damaged.
 pub fn clear() {
-    shmem::change(|memory| {
+    shmem::change(Part::Cache, |memory| {
         if let Some(mut ring) = RingCache::over(memory) {
             ring.clear();
         }
     });
 }
 
+/// Returns the counts of lookups and of hits, or None if there is no such cache.
+fn counters() -> Option<&'static [AtomicU64; 2]> {
+    shmem::counters().filter(|_| memory_words() > 0)
+}
+
 /// Returns what the cache has done, or None if there is no such cache.
 pub fn statistics() -> Option<Statistics> {
-    let [lookups, hits] = shmem::counters()?;
+    let [lookups, hits] = counters()?;
     let (limit_bytes, bytes) =
-        shmem::read(|memory| RingCache::over(memory).map_or((0, 0), |ring| ring.fill()))?;
+        shmem::read(Part::Cache, |memory| RingCache::over(memory).map_or((0, 0), |ring| ring.fill()))?;
     Some(Statistics { limit_bytes, bytes, lookups: lookups.load(Relaxed), hits: hits.load(Relaxed) })
 }
 

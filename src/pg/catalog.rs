@@ -37,7 +37,7 @@ impl<Form> CatalogRow<Form> {
     unsafe fn find(cache: i32, key: pg_sys::Oid) -> Option<CatalogRow<Form>> {
         // SAFETY: the caller promises a cache with such a key; it takes any oid.
         let tuple = unsafe { pg_sys::SearchSysCache1(cache, key.into()) };
-        (!tuple.is_null()).then_some(CatalogRow { cache, tuple, form: PhantomData })
+        (!tuple.is_null()).then(|| CatalogRow { cache, tuple, form: PhantomData })
     }
 
     /// Returns the value of a column, or None for NULL. It is valid while the row is.
