@@ -21,12 +21,24 @@ use std::rc::Rc;
 /// hub was read. Beyond this, the index is damaged.
 const MAX_RETRIES: usize = 1000;
 
-/// Inserts one row. Computes its embedding before it takes any lock. Returns the block of the page that a
-/// split added, if the row needed one.
-pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) -> Option<u32> {
+/// Where a node was put.
+pub enum Placed {
+    /// On the page of this block.
+    On(u32),
+    /// On one of the halves of a page that was split. The new page is on this block.
+    Split { new_block: u32 },
+}
+
+/// Inserts one row. Computes its embedding before it takes any lock.
+pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) -> Placed {
     let (embedding, cut) = embed(index, value);
-    let node = Node { pointer, sketch: index.sketch(&embedding) };
-    let new_block = place(index, &index.place_target(&embedding), &node);
+    insert_embedded(index, pointer, &embedding, cut)
+}
+
+/// Inserts one row whose embedding is known. `cut` says whether the model truncated its text.
+pub fn insert_embedded(index: &Index, pointer: HeapPointer, embedding: &[f32], cut: bool) -> Placed {
+    let node = Node { pointer, sketch: index.sketch(embedding) };
+    let placed = place(index, &index.place_target(embedding), &node);
     if cut {
         // Each such row writes its own record on the page that all share. That costs next to nothing compared
         // with a run of the model on such a long text.
@@ -35,7 +47,7 @@ pub fn insert(index: &Index, pointer: HeapPointer, value: Embedding) -> Option<u
             true
         });
     }
-    new_block
+    placed
 }
 
 /// Returns the row's embedding and whether the model truncated its text. Errors quote the text to a user who
@@ -63,9 +75,8 @@ fn embed(index: &Index, value: Embedding) -> (Rc<[f32]>, bool) {
     })
 }
 
-/// Puts a node on the nearest page, on a near one, or on a half of the nearest one. Returns the block of the
-/// page that a split added.
-pub fn place(index: &Index, target: &[f32], node: &Node) -> Option<u32> {
+/// Puts a node on the nearest page, on a near one, or on a half of the nearest one.
+pub fn place(index: &Index, target: &[f32], node: &Node) -> Placed {
     for _ in 0..MAX_RETRIES {
         interrupts::check();
         let mut near = near_pages(index, target);
@@ -73,15 +84,15 @@ pub fn place(index: &Index, target: &[f32], node: &Node) -> Option<u32> {
             Damage::new(index.meta.hub_first, "the index has no hub").raise(index.rel);
         };
         match append(index, nearest, node) {
-            Appended::Done => return None,
+            Appended::Done => return Placed::On(nearest.block),
             Appended::Moved => {}
             Appended::Full => {
-                if near.any(|page| matches!(append(index, page, node), Appended::Done)) {
-                    return None;
+                if let Some(page) = near.find(|page| matches!(append(index, *page, node), Appended::Done)) {
+                    return Placed::On(page.block);
                 }
                 match split::split_page(index, nearest, node) {
-                    Split::Done { new_block } => return Some(new_block),
-                    Split::Appended => return None,
+                    Split::Done { new_block } => return Placed::Split { new_block },
+                    Split::Appended => return Placed::On(nearest.block),
                     Split::Moved => {}
                 }
             }

@@ -2,6 +2,7 @@
 //! together.
 
 pub mod advice;
+mod ahead;
 pub mod build;
 pub mod build_scan;
 pub mod check;
@@ -9,6 +10,7 @@ pub mod cost;
 pub mod errors;
 #[cfg(feature = "pg18")]
 pub mod explain;
+pub mod former_nodes;
 mod group;
 pub mod hubs;
 pub mod index;
@@ -118,7 +120,7 @@ unsafe extern "C-unwind" fn aminsert(
     tid: pg_sys::ItemPointer,
     table: pg_sys::Relation,
     _unique: pg_sys::IndexUniqueCheck::Type,
-    _unchanged: bool,
+    unchanged: bool,
     info: *mut pg_sys::IndexInfo,
 ) -> bool {
     // SAFETY: the server passes open relations, one value and one null flag for the one key column, a valid
@@ -129,7 +131,7 @@ unsafe extern "C-unwind" fn aminsert(
                 if let Some(value) = Embedding::from_datum(*values, false) {
                     let index = index::Index::open(Rel::from_raw(index));
                     let (table, pointer) = (Rel::from_raw(table), tid::read(tid));
-                    update::insert_version(&index, info, table, pointer, value);
+                    update::insert_version(&index, info, unchanged, table, pointer, value);
                 }
             });
         }

@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod buffer;
 pub mod catalog;
 pub mod context;
+pub mod copied_rows;
 pub mod deparse;
 pub mod expression;
 pub mod extension;

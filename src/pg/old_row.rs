@@ -9,6 +9,7 @@
 
 use super::memory_context::before_reset;
 use super::relation::Rel;
+use super::tid;
 use crate::session::{self, State};
 use leann_page::HeapPointer;
 use pgrx::{FromDatum, PgList, pg_sys};
@@ -51,92 +52,171 @@ unsafe extern "C-unwind" fn forget(estate: *mut c_void) {
     session::with(|Changing(statements)| statements.retain(|other| other.cast() != estate));
 }
 
+/// A statement that inserts into an index. It is valid until the access method's insert returns.
+#[derive(Clone, Copy)]
+pub struct Inserting {
+    estate: *mut pg_sys::EState,
+    relation: *mut pg_sys::ResultRelInfo,
+    info: *mut pg_sys::IndexInfo,
+}
+
+impl Inserting {
+    /// Returns the statement that inserts; None if it passed no hook.
+    ///
+    /// # Safety
+    /// The server passed `info` to the insert that runs.
+    pub unsafe fn of(info: *mut pg_sys::IndexInfo) -> Option<Inserting> {
+        session::with(|Changing(statements)| {
+            statements.iter().rev().find_map(|estate| {
+                // SAFETY: a noted statement is live, and so are its result relations.
+                let relation = unsafe { result_relation(*estate, info) }?;
+                Some(Inserting { estate: *estate, relation, info })
+            })
+        })
+    }
+
+    /// Returns whether an expression of the index refers to the row as a whole. The server's hint that the
+    /// index's columns are unchanged overlooks that.
+    pub fn indexes_whole_row(self) -> bool {
+        let whole_row = -pg_sys::FirstLowInvalidHeapAttributeNumber;
+        let mut columns = std::ptr::null_mut();
+        // SAFETY: the index info is live; its expressions refer to one relation, number 1.
+        unsafe {
+            pg_sys::pull_varattnos((*self.info).ii_Expressions.cast(), 1, &raw mut columns);
+            pg_sys::bms_is_member(whole_row, columns)
+        }
+    }
+
+    /// Returns whether a trigger may have changed the row before it was inserted.
+    pub fn has_before_trigger(self) -> bool {
+        // SAFETY: the result relation is live; its triggers are null or live.
+        unsafe { (*self.relation).ri_TrigDesc.as_ref() }
+            .is_some_and(|triggers| triggers.trig_update_before_row || triggers.trig_insert_before_row)
+    }
+
+    /// Returns the version that the row at `new` replaces; None if it replaces none, or if the table is not a
+    /// heap. `table` is that of the index.
+    pub fn old_row(self, table: Rel, new: HeapPointer) -> Option<OldRow> {
+        let Inserting { estate, relation, info } = self;
+        // SAFETY: the result relation is live; its slots are null or live.
+        let slots = unsafe {
+            let conflict = (*relation).ri_onConflict;
+            let existing = if conflict.is_null() { std::ptr::null_mut() } else { (*conflict).oc_Existing };
+            [(*relation).ri_oldTupleSlot, existing]
+        };
+        // SAFETY: as above.
+        let holds_row = |slot: &*mut pg_sys::TupleTableSlot| unsafe {
+            !slot.is_null()
+                && u32::from((**slot).tts_flags) & pg_sys::TTS_FLAG_EMPTY == 0
+                && (**slot).tts_tableOid == table.oid()
+                && (**slot).tts_tid.ip_posid != 0
+        };
+        slots.into_iter().filter(holds_row).find_map(|slot| {
+            // SAFETY: as above.
+            let indexed = indexed_pointer(table, unsafe { tid::read(&raw mut (*slot).tts_tid) }, new)?;
+            Some(OldRow { slot, estate, info, indexed })
+        })
+    }
+}
+
 /// An old version of a row. It is valid until the access method's insert returns.
 #[derive(Clone, Copy)]
 pub struct OldRow {
     slot: *mut pg_sys::TupleTableSlot,
     estate: *mut pg_sys::EState,
     info: *mut pg_sys::IndexInfo,
+    indexed: HeapPointer,
 }
 
 impl OldRow {
-    /// Returns the versions that the row may replace that is being inserted into an index. They may be left
-    /// from another row of the statement: compare what must be equal.
-    ///
-    /// # Safety
-    /// The server passed `info` to the insert that runs, for an index on `table`.
-    pub unsafe fn candidates(info: *mut pg_sys::IndexInfo, table: Rel) -> impl Iterator<Item = OldRow> {
-        let found = session::with(|Changing(statements)| {
-            let inserting = |estate: &*mut pg_sys::EState| {
-                // SAFETY: a noted statement is live, and so are its result relations.
-                unsafe { result_relation(*estate, info) }.map(|relation| (*estate, relation))
-            };
-            statements.iter().rev().find_map(inserting)
-        });
-        // SAFETY: the result relation is live; its slots are null or live.
-        let slots = found.map_or([std::ptr::null_mut(); 2], |(_, relation)| unsafe {
-            let conflict = (*relation).ri_onConflict;
-            let existing = if conflict.is_null() { std::ptr::null_mut() } else { (*conflict).oc_Existing };
-            [(*relation).ri_oldTupleSlot, existing]
-        });
-        // SAFETY: as above.
-        let holds_row = move |slot: &*mut pg_sys::TupleTableSlot| unsafe {
-            !slot.is_null()
-                && u32::from((**slot).tts_flags) & pg_sys::TTS_FLAG_EMPTY == 0
-                && (**slot).tts_tableOid == table.oid()
-                && (**slot).tts_tid.ip_posid != 0
-        };
-        slots.into_iter().filter(holds_row).filter_map(move |slot| {
-            let (estate, _) = found?;
-            Some(OldRow { slot, estate, info })
-        })
+    /// Returns the heap pointer by which indexes know the old version: that of the first member of its HOT
+    /// chain.
+    pub fn indexed(self) -> HeapPointer {
+        self.indexed
     }
 
-    /// Evaluates the index expression on the old version, as the server does on the new one.
-    pub fn value<T: FromDatum>(self) -> Option<T> {
-        let mut values = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
-        let mut nulls = [true; pg_sys::INDEX_MAX_KEYS as usize];
-        // SAFETY: slot, state and index info are live while the insert runs. The server evaluates the
-        // expressions of further indexes on the new version, so its slot is put back. (After an error, the
-        // statement ends.)
+    /// Returns whether the index has a predicate.
+    pub fn is_of_partial_index(self) -> bool {
+        // SAFETY: the index info is live.
+        unsafe { !(*self.info).ii_Predicate.is_null() }
+    }
+
+    /// Returns whether the old version passes the predicate of the index.
+    pub fn passes_predicate(self) -> bool {
+        // SAFETY: the index info is live. The server has compiled the predicate for the new version.
+        unsafe {
+            let predicate = (*self.info).ii_PredicateState;
+            predicate.is_null() || self.in_scan_slot(|econtext| pg_sys::ExecQual(predicate, econtext))
+        }
+    }
+
+    /// Calls `evaluate` with the context in which the server evaluates the expressions of the index, with the
+    /// old version in place of the new one.
+    fn in_scan_slot<R>(self, evaluate: impl FnOnce(*mut pg_sys::ExprContext) -> R) -> R {
+        // SAFETY: slot and state are live while the insert runs. The server evaluates the expressions of
+        // further indexes on the new version, so its slot is put back. (After an error, the statement ends.)
         unsafe {
             let mut econtext = (*self.estate).es_per_tuple_exprcontext;
             if econtext.is_null() {
                 econtext = pg_sys::MakePerTupleExprContext(self.estate);
             }
             let former = std::mem::replace(&mut (*econtext).ecxt_scantuple, self.slot);
-            pg_sys::FormIndexDatum(
-                self.info,
-                self.slot,
-                self.estate,
-                values.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-            );
+            let result = evaluate(econtext);
             (*econtext).ecxt_scantuple = former;
-            T::from_datum(values[0], nulls[0])
+            result
         }
     }
 
-    /// Returns the heap pointer by which indexes know the old version: that of the first member of its HOT
-    /// chain. None if the table is not a heap.
-    pub fn indexed_pointer(self, table: Rel) -> Option<HeapPointer> {
-        let mut roots = [0u16; MAX_LINES];
-        // SAFETY: the slot is live. The page is read under its lock; the array has room for every line of a
-        // page, and nothing between lock and release can fail.
-        let (block, offset) = unsafe {
-            if (*table.raw()).rd_tableam != pg_sys::GetHeapamTableAmRoutine() {
-                return None;
+    /// Evaluates the index expression on the old version, as the server does on the new one.
+    pub fn value<T: FromDatum>(self) -> Option<T> {
+        let mut values = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
+        let mut nulls = [true; pg_sys::INDEX_MAX_KEYS as usize];
+        self.in_scan_slot(|_| {
+            // SAFETY: slot, state and index info are live while the insert runs.
+            unsafe {
+                pg_sys::FormIndexDatum(
+                    self.info,
+                    self.slot,
+                    self.estate,
+                    values.as_mut_ptr(),
+                    nulls.as_mut_ptr(),
+                );
+                T::from_datum(values[0], nulls[0])
             }
-            let (block, offset) = pgrx::itemptr::item_pointer_get_both((*self.slot).tts_tid);
-            let buffer = pg_sys::ReadBuffer(table.raw(), block);
-            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-            pg_sys::heap_get_root_tuples(pg_sys::BufferGetPage(buffer), roots.as_mut_ptr());
-            pg_sys::UnlockReleaseBuffer(buffer);
-            (block, offset)
-        };
-        let root = *roots.get(usize::from(offset).checked_sub(1)?)?;
-        (root != 0).then_some(HeapPointer { block, offset: root })
+        })
     }
+}
+
+/// Returns the heap pointer of the first member of the HOT chain that the row version at `old` belongs to;
+/// None unless it was replaced by the one at `new`, or if the table is not a heap.
+fn indexed_pointer(table: Rel, old: HeapPointer, new: HeapPointer) -> Option<HeapPointer> {
+    let mut roots = [0u16; MAX_LINES];
+    // SAFETY: the page is read under its lock; the array has room for every line of a page, and nothing
+    // between lock and release can fail. Line pointers below the page's maximum are there; a normal one
+    // points to a row.
+    let replaced = unsafe {
+        if (*table.raw()).rd_tableam != pg_sys::GetHeapamTableAmRoutine() {
+            return None;
+        }
+        let buffer = pg_sys::ReadBuffer(table.raw(), old.block);
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+        let page = pg_sys::BufferGetPage(buffer);
+        let mut replaced = false;
+        if old.offset <= pg_sys::PageGetMaxOffsetNumber(page) {
+            let line = pg_sys::PageGetItemId(page, old.offset);
+            if (*line).lp_flags() == pg_sys::LP_NORMAL {
+                let header: pg_sys::HeapTupleHeader = pg_sys::PageGetItem(page, line).cast();
+                replaced = tid::read(&raw mut (*header).t_ctid) == new;
+            }
+        }
+        if replaced {
+            pg_sys::heap_get_root_tuples(page, roots.as_mut_ptr());
+        }
+        pg_sys::UnlockReleaseBuffer(buffer);
+        replaced
+    };
+    let root = *roots.get(usize::from(old.offset).checked_sub(1)?)?;
+    (replaced && root != 0).then_some(HeapPointer { block: old.block, offset: root })
 }
 
 /// Returns the result relation of a statement that an `IndexInfo` belongs to.

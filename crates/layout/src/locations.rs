@@ -20,6 +20,8 @@ pub struct Locations {
     next: u32,
     /// The number of pages that may be read.
     affordable: u64,
+    /// The number of questions so far.
+    questions: u64,
 }
 
 impl Locations {
@@ -31,12 +33,24 @@ impl Locations {
             window: 0..=u32::MAX,
             next: 0,
             affordable: 0,
+            questions: 0,
         }
     }
 
-    /// Allows that so many pages more are read.
+    /// Begins a question, which allows that so many pages more are read.
     pub fn earn(&mut self, pages: u64) {
         self.affordable = self.affordable.saturating_add(pages);
+        self.questions += 1;
+    }
+
+    /// Returns whether this is the first question, in an index of so many blocks that may be read now. Most
+    /// statements have no other, and keep nothing then: the pages are read, and paid for, without it.
+    pub fn is_single(&mut self, blocks: u32) -> bool {
+        let single = self.questions <= 1 && u64::from(blocks) <= self.affordable;
+        if single {
+            self.affordable -= u64::from(blocks);
+        }
+        single
     }
 
     /// Returns the block that a row's node was seen on last.

@@ -97,6 +97,18 @@ fn few_rows_are_kept_and_all_are_found() {
 }
 
 #[test]
+fn a_single_question_keeps_nothing() {
+    let mut locations = Locations::new(10);
+    locations.earn(50);
+    assert!(!locations.is_single(51), "too many pages");
+    assert!(locations.is_single(50));
+    assert!(!locations.is_single(50), "they were paid for");
+    locations.earn(50);
+    assert!(!locations.is_single(50), "the second question notes what it reads");
+    assert_eq!(locations.next_block(50), Some(0));
+}
+
+#[test]
 fn what_moved_is_found_by_starting_over() {
     let mut pages = Pages::of_table(20);
     let mut locations = Locations::new(1_000);

@@ -33,7 +33,7 @@ SELECT count(*) FROM (SELECT FROM docs WHERE kind = 7 ORDER BY embedding_of(body
 -- EXPLAIN counts the rows that were removed, wherever that was.
 CREATE FUNCTION plan(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$ DECLARE line text; BEGIN
     FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) ' || query LOOP
-        CONTINUE WHEN line ~ 'Index Searches|Planning|Memory|Storage';
+        CONTINUE WHEN line ~ 'Index Searches|Planning|Memory|Storage|Group Size|Recomputes|Cache Hits|Node Pages|Rows Checked';
         RETURN NEXT regexp_replace(regexp_replace(line, 'actual rows=(\d+)(\.00)?', 'actual rows=\1'), 'actual rows=\d+ loops=0', 'never');
     END LOOP;
 END $$;

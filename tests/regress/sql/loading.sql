@@ -88,4 +88,53 @@ SELECT leann.clear_cache();
 UPDATE updated SET seen = seen + 1;
 SELECT embedded() - :before AS embedded, (SELECT nodes FROM leann.index_info('updated_embedding')) AS nodes;
 DROP TABLE updated;
+
+-- COPY embeds its rows in batches, beside the cache, and inserts each in its turn.
+CREATE TABLE loaded (id int PRIMARY KEY, n int DEFAULT 0, body text, upper text GENERATED ALWAYS AS (upper(body)) STORED);
+CREATE INDEX loaded_embedding ON loaded USING leann (embedding_of(body));
+CREATE INDEX loaded_upper ON loaded USING leann (embedding_of(upper));
+SELECT embedded() AS before \gset
+COPY loaded (id, body) FROM PROGRAM $$awk 'BEGIN { for (n = 1; n <= 700; n++) printf "%d\t%s\n", n, n % 50 == 0 ? "\\N" : "loaded text " n % 400 }'$$;
+SELECT embedded() - :before <= 2 AS batches;
+SELECT nodes FROM leann.index_info('loaded_embedding') UNION ALL SELECT nodes FROM leann.index_info('loaded_upper');
+SELECT * FROM leann.check('loaded_embedding') UNION ALL SELECT * FROM leann.check('loaded_upper');
+SET enable_seqscan = off;
+SELECT id FROM loaded WHERE embedding_of(body) <-> 'loaded text 399' < 0.001 ORDER BY embedding_of(body) <-> 'loaded text 399', id;
+SELECT id FROM loaded WHERE embedding_of(upper) <-> 'LOADED TEXT 7' < 0.001 ORDER BY embedding_of(upper) <-> 'LOADED TEXT 7', id;
+RESET enable_seqscan;
+-- Fails at the second row that has a key: nothing of it stays, and the table goes on.
+COPY loaded (id, body) FROM PROGRAM $$awk 'BEGIN { for (n = 701; n <= 800; n++) printf "%d\tloaded text %d\n", n == 790 ? 5 : n, n }'$$;
+BEGIN;
+SAVEPOINT a;
+COPY loaded (id, body) FROM PROGRAM $$awk 'BEGIN { for (n = 701; n <= 800; n++) printf "%d\tother text %d\n", n, n }'$$;
+ROLLBACK TO a;
+COPY loaded (id, body) FROM PROGRAM $$awk 'BEGIN { for (n = 701; n <= 800; n++) printf "%d\tloaded text %d\n", n, n }'$$;
+COMMIT;
+VACUUM loaded;
+SELECT count(body), (SELECT nodes FROM leann.index_info('loaded_embedding')) AS nodes, (SELECT count(*) FROM leann.check('loaded_embedding')) AS faults FROM loaded;
+-- With a trigger, into space that was freed, into partitions, and into a partial index.
+CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.body := new.body || ' again'; RETURN new; END $$;
+CREATE TRIGGER again BEFORE INSERT ON loaded FOR EACH ROW EXECUTE FUNCTION again();
+COPY loaded (id, body) FROM PROGRAM $$awk 'BEGIN { for (n = 801; n <= 850; n++) printf "%d\tloaded text %d\n", n, n }'$$;
+DROP TRIGGER again ON loaded;
+DELETE FROM loaded WHERE id % 3 = 0;
+VACUUM loaded;
+COPY loaded (id, body) FROM PROGRAM $$awk 'BEGIN { for (n = 900; n <= 1100; n++) printf "%d\tloaded text %d\n", n, n }'$$;
+SELECT count(body) = (SELECT nodes FROM leann.index_info('loaded_embedding')) AS all_rows, (SELECT count(*) FROM leann.check('loaded_embedding')) AS faults FROM loaded;
+-- Each row has the sketch of its own text: it is found by it.
+SELECT count(*) AS not_found FROM loaded WHERE id % 7 = 0 AND body IS NOT NULL AND NOT EXISTS (
+    SELECT FROM (SELECT near.body FROM loaded AS near WHERE embedding_of(near.body) <-> loaded.body < 0.001 ORDER BY embedding_of(near.body) <-> loaded.body LIMIT 1) AS nearest
+    WHERE nearest.body = loaded.body);
+CREATE TABLE loads (id int, body text) PARTITION BY HASH (id);
+CREATE TABLE loads_1 PARTITION OF loads FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE loads_2 PARTITION OF loads FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE INDEX loads_embedding ON loads USING leann (embedding_of(body));
+CREATE INDEX loads_1_partial ON loads_1 USING leann (embedding_of(body)) WHERE id % 3 = 0;
+SELECT embedded() AS before \gset
+COPY loads FROM PROGRAM $$awk 'BEGIN { for (n = 1; n <= 200; n++) printf "%d\tload %d\n", n, n }'$$;
+SELECT embedded() - :before < 40 AS batches;
+SELECT sum(nodes) FROM (SELECT (leann.index_info(indexrelid)).nodes FROM pg_index WHERE indrelid::regclass::text ~ '^loads_.$' AND indpred IS NULL) AS parts;
+SELECT (SELECT nodes FROM leann.index_info('loads_1_partial')) = count(*) AS partial FROM loads_1 WHERE id % 3 = 0;
+DROP TABLE loaded, loads;
+DROP FUNCTION again;
 DROP FUNCTION embedded;

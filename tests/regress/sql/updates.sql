@@ -98,6 +98,7 @@ DROP INDEX papers_title;
 CREATE FUNCTION abstract(papers) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1.data ->> 'title'; END $$;
 CREATE INDEX papers_abstract ON papers USING leann (embedding_of(abstract(papers)));
 SELECT * FROM embedded('UPDATE papers SET n = n + 1');
+SELECT * FROM embedded($$UPDATE papers SET data = '{"title": "whole"}' WHERE id = 1$$);
 CREATE OR REPLACE FUNCTION abstract(papers) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
     IF $1.n = 1 THEN RAISE 'no such paper'; END IF; RETURN $1.data ->> 'title';
 END $$;
@@ -129,6 +130,36 @@ SELECT * FROM embedded('INSERT INTO events SELECT * FROM events ON CONFLICT (id,
 SELECT * FROM embedded('MERGE INTO events USING (SELECT 1 AS one) AS chosen ON true WHEN MATCHED THEN UPDATE SET id = id + 10000');
 SELECT count(*) FROM leann.check('events_1_embedding_of_idx');
 DROP TABLE events;
+-- What was not in a partial index has no node, and its expression is not evaluated.
+CREATE TABLE mixed (id int PRIMARY KEY, kind text, body text, n int);
+CREATE INDEX mixed_n ON mixed (n);
+CREATE INDEX mixed_title ON mixed USING leann (embedding_of(body::jsonb ->> 'title')) WHERE kind = 'json';
+INSERT INTO mixed VALUES (1, 'plain', 'this is plain text', 0), (2, 'json', '{"title": "a title"}', 0), (3, 'plain', '{"title": "a title"}', 0);
+SELECT * FROM embedded($$UPDATE mixed SET kind = 'json', body = '{"title": "good text"}' WHERE id = 1$$);
+SELECT * FROM embedded($$UPDATE mixed SET kind = 'json' WHERE id = 3$$);
+SELECT * FROM embedded('UPDATE mixed SET n = n + 1');
+SELECT * FROM embedded($$UPDATE mixed SET kind = 'plain', body = 'SECRET words' WHERE id = 2$$);
+SELECT * FROM embedded($$INSERT INTO mixed VALUES (2, 'json', '{"title": "new"}') ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, body = excluded.body$$);
+UPDATE mixed SET kind = 'plain', body = 'SECRET words' WHERE id = 2;
+SELECT * FROM embedded($$MERGE INTO mixed USING (VALUES (2), (4)) AS s (i) ON s.i = mixed.id
+    WHEN MATCHED THEN UPDATE SET kind = 'plain2' WHEN NOT MATCHED THEN INSERT VALUES (s.i, 'json', '{"title": "new"}')$$);
+-- A user who may not read a row learns nothing of its old version, not even from a function that fails; a statement that
+-- leaves the text alone needs no function.
+CREATE FUNCTION title(body text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN body::jsonb ->> 'title'; END $$;
+CREATE INDEX mixed_function ON mixed USING leann (embedding_of(title(body))) WHERE kind = 'json';
+CREATE OR REPLACE FUNCTION title(body text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE NOTICE 'title of %', body; RETURN 'ready'; END $$;
+CREATE ROLE regress_leann_writer;
+GRANT UPDATE, SELECT (id) ON mixed TO regress_leann_writer;
+SET client_min_messages = notice;
+SET ROLE regress_leann_writer;
+UPDATE mixed SET body = '{"title": "own text"}' WHERE id = 1;
+UPDATE mixed SET n = 7 WHERE id = 1;
+RESET ROLE;
+UPDATE mixed SET body = '{"title": "another text"}' WHERE id = 1;
+RESET client_min_messages;
+DROP TABLE mixed;
+DROP ROLE regress_leann_writer;
+DROP FUNCTION title;
 -- Vectors that are stored need no model.
 CREATE TABLE vectors (id int PRIMARY KEY, n int, v leann.embedding);
 INSERT INTO vectors SELECT n, 0, (SELECT array_agg(sin(n * i)) FROM generate_series(1, 64) i)::real[] FROM generate_series(1, 300) n;
