@@ -25,7 +25,9 @@ pub struct Group {
     /// The server's own function of the node.
     pub original: pg_sys::ExecProcNodeMtd,
     pub mode: Mode,
-    /// The row readers of the scans, once they were searched together.
+    /// The numbers of the scans that are searched together: those that the server has not pruned.
+    pub members: Vec<usize>,
+    /// Their row readers, once they were searched.
     pub readers: Vec<RowReader>,
     /// The row that a scan is to return next: the scan's number and the row.
     pub chosen: Option<(usize, HeapPointer)>,

@@ -14,6 +14,7 @@ use super::ordered::Context;
 use super::scan;
 use super::stats::ScanStats;
 use crate::error::raise_internal;
+use crate::pg::heap::RowReader;
 use crate::pg::scan_node::AppendNode;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgMemoryContexts, pg_sys};
@@ -27,8 +28,7 @@ pub unsafe fn adopt(append: AppendNode) {
     unsafe {
         let node = append.node();
         let all_own = append.scans().is_some_and(|scans| scans.iter().all(|scan| scan::is_own(*scan)));
-        // Where the server prunes scans while it runs, it alone knows which are left.
-        if !all_own || (*node).ms_nkeys != 1 || !(*node).ms_prune_state.is_null() {
+        if !all_own || (*node).ms_nkeys != 1 {
             return;
         }
         let original = (*node).ps.ExecProcNodeReal;
@@ -37,6 +37,7 @@ pub unsafe fn adopt(append: AppendNode) {
             append,
             original,
             mode: Mode::Idle,
+            members: Vec::new(),
             readers: Vec::new(),
             chosen: None,
             done: ScanStats::default(),
@@ -65,18 +66,59 @@ unsafe extern "C-unwind" fn next_slot(state: *mut pg_sys::PlanState) -> *mut pg_
         }
         let scans = (*group).append.scans().unwrap_or_default();
         loop {
-            let Group { mode: Mode::Together(search), readers, .. } = &mut *group else {
+            let Group { mode: Mode::Together(search), members, readers, .. } = &mut *group else {
                 raise_internal("a group without a search")
             };
             let Some(row) = search.next_of_all(readers) else {
                 return pg_sys::ExecClearTuple((*node).ps.ps_ResultTupleSlot);
             };
-            (*group).chosen = Some((row.source, row.pointer));
-            let slot = ask(scans[row.source]);
+            let number = members[row.source];
+            (*group).chosen = Some((number, row.pointer));
+            let slot = ask(scans[number]);
             if !slot.is_null() && !is_empty(slot) {
                 return slot;
             }
         }
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// Declared in the server's executor/execPartition.h.
+    #[cfg(not(feature = "pg18"))]
+    fn ExecFindMatchingSubPlans(
+        pruning: *mut pg_sys::PartitionPruneState,
+        initial: bool,
+    ) -> *mut pg_sys::Bitmapset;
+    #[cfg(feature = "pg18")]
+    fn ExecFindMatchingSubPlans(
+        pruning: *mut pg_sys::PartitionPruneState,
+        initial: bool,
+        relations: *mut *mut pg_sys::Bitmapset,
+    ) -> *mut pg_sys::Bitmapset;
+}
+
+/// Returns the numbers of the scans that the server has not pruned, as its own function finds them out when
+/// it begins.
+///
+/// # Safety
+/// `node` is a live node of a statement that runs.
+unsafe fn left_by_pruning(node: *mut pg_sys::MergeAppendState) -> Vec<usize> {
+    // SAFETY: the caller promises a live node. If the server has not pruned yet, it has what it needs for it.
+    unsafe {
+        if (*node).ms_valid_subplans.is_null() && !(*node).ms_prune_state.is_null() {
+            (*node).ms_valid_subplans = pg_guard_ffi_boundary(|| {
+                #[cfg(not(feature = "pg18"))]
+                let left = ExecFindMatchingSubPlans((*node).ms_prune_state, false);
+                #[cfg(feature = "pg18")]
+                let left = ExecFindMatchingSubPlans((*node).ms_prune_state, false, std::ptr::null_mut());
+                left
+            });
+        }
+        let left = (*node).ms_valid_subplans;
+        (0..(*node).ms_nplans)
+            .filter(|&number| pg_sys::bms_is_member(number, left))
+            .map(|n| n as usize)
+            .collect()
     }
 }
 
@@ -90,7 +132,13 @@ unsafe fn begin(group: *mut Group) {
         (*group).chosen = None;
         // While the scans are asked, so that each of them begins.
         (*group).mode = Mode::Idle;
-        let scans = (*group).append.scans().unwrap_or_default().to_vec();
+        let members = left_by_pruning((*group).append.node());
+        if members != (*group).members {
+            (*group).readers.drain(..).for_each(RowReader::close);
+            (*group).members = members;
+        }
+        let all = (*group).append.scans().unwrap_or_default();
+        let scans: Vec<_> = (*group).members.iter().map(|&number| all[number]).collect();
         for scan in &scans {
             ask(*scan);
         }

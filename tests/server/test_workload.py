@@ -14,7 +14,7 @@ QUERIES = 6
 WANTED = 10
 # A built index is full to 95 %, one that grew to some 79 %: so many times more blocks it may have when
 # refilled once. How many they are then is up to chance by a few; refilled again, they do not become more.
-GROWN, AGAIN = 1.3, 1.12
+GROWN, AGAIN = 1.45, 1.15
 
 
 def agrees(session, chooser, name):

@@ -48,6 +48,7 @@ SELECT recomputes($$SELECT near.id FROM generate_series(0, 4) AS k, LATERAL (SEL
 SET plan_cache_mode = force_generic_plan;
 PREPARE by_kind(int, text, int) AS SELECT id FROM docs WHERE kind = $1 ORDER BY embedding_of(body) <-> $2 LIMIT $3;
 SELECT recomputes('EXECUTE by_kind(7, ''item 7'', 3)') < 20 AS generic;
+SET leann.rerank_z = 3;
 EXECUTE by_kind(7, 'text of item 57 in group 5', 1);
 EXECUTE by_kind(8, 'text of item 58 in group 6', 1);
 EXECUTE by_kind(8, 'text of item 58 in group 6', 0);

@@ -25,6 +25,8 @@ SELECT recomputes($$SELECT id FROM docs ORDER BY embedding_of(body) <-> 'item 7'
     < 3 * recomputes($$SELECT id FROM whole ORDER BY embedding_of(body) <-> 'item 7' LIMIT 10$$) + 20 AS few;
 SELECT recomputes($$SELECT id FROM docs WHERE kind = 3 ORDER BY embedding_of(body) <-> 'item 7' LIMIT 10$$)
     < 3 * recomputes($$SELECT id FROM whole WHERE kind = 3 ORDER BY embedding_of(body) <-> 'item 7' LIMIT 10$$) + 20 AS few;
+-- Texts that differ in little more than a number: look closely.
+SET leann.rerank_z = 5;
 SELECT id FROM docs ORDER BY embedding_of(body) <-> 'text of item 1234 in group 12' LIMIT 1;
 SELECT tableoid::regclass, id FROM docs WHERE kind = 4 ORDER BY embedding_of(body) <-> 'text of item 1234 in group 12' LIMIT 1;
 -- All rows, each once, in order; and as the table without partitions gives them.
@@ -59,10 +61,21 @@ PREPARE near(text, int) AS SELECT id FROM docs ORDER BY embedding_of(body) <-> $
 EXECUTE near('text of item 77 in group 12', 1);
 EXECUTE near('text of item 1999 in group 10', 1);
 EXECUTE near(NULL, 0);
--- Pruned at run time: the server's own function.
-PREPARE pruned(text, int) AS SELECT id FROM docs WHERE id < $2 ORDER BY embedding_of(body) <-> $1 LIMIT 2;
+-- Pruned when the statement starts, and for each row of a join: what is left is searched together.
+PREPARE pruned(text, int) AS SELECT id FROM docs WHERE id < $2 ORDER BY embedding_of(body) <-> $1 LIMIT 1;
 EXECUTE pruned('text of item 77 in group 12', 200);
+EXECUTE pruned('text of item 1999 in group 10', 2000);
+EXECUTE pruned('text of item 77 in group 12', -5);
+SELECT recomputes($$EXECUTE pruned('item 7', 1500)$$)
+    < 3 * recomputes($$SELECT id FROM whole WHERE id < 1500 ORDER BY embedding_of(body) <-> 'item 7' LIMIT 1$$) + 20 AS few;
 RESET plan_cache_mode;
+SELECT count(*) FILTER (WHERE plan ~ 'Index Scan') AS scans, count(*) FILTER (WHERE plan ~ 'Merge Append') AS appends
+FROM plan($$SELECT id FROM (VALUES (1950), (0), (150), (-1)) AS b (least), LATERAL (
+    SELECT id FROM docs WHERE id >= least ORDER BY embedding_of(body) <-> 'item 7' LIMIT 3) AS near$$);
+SELECT least, count(id), min(id) >= least AS within FROM (VALUES (1950), (0), (150), (2000), (1000)) AS b (least), LATERAL (
+    SELECT id FROM docs WHERE id >= least ORDER BY embedding_of(body) <-> 'item 7' LIMIT 3) AS near GROUP BY least ORDER BY least;
+SELECT id FROM (VALUES (1234), (1999), (0), (101)) AS b (item), LATERAL (
+    SELECT id FROM docs WHERE id >= item ORDER BY embedding_of(body) <-> ('text of item ' || item || ' in group ' || item % 13) LIMIT 1) AS near;
 -- Two branches of one table, a branch of its own query, and one without an index.
 SELECT id FROM (SELECT id, embedding_of(body) <-> 'text of item 5 in group 5' AS d FROM whole
     UNION ALL SELECT -id, embedding_of(body) <-> 'text of item 5 in group 5' FROM whole) AS branches ORDER BY d LIMIT 2;
@@ -96,6 +109,7 @@ ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY threes ON docs USING (kind = 3);
 GRANT SELECT ON docs TO regress_leann_reader;
 SET ROLE regress_leann_reader;
+RESET leann.rerank_z;
 SELECT count(*), bool_and(kind = 3) AS own FROM (SELECT kind FROM docs ORDER BY embedding_of(body) <-> 'item 7' LIMIT 20) AS rows;
 SELECT recomputes <= 200 AS only_own FROM leann.last_scan();
 RESET ROLE;

@@ -121,10 +121,14 @@ DELETE FROM loaded WHERE id % 3 = 0;
 VACUUM loaded;
 COPY loaded (id, body) FROM PROGRAM $$awk 'BEGIN { for (n = 900; n <= 1100; n++) printf "%d\tloaded text %d\n", n, n }'$$;
 SELECT count(body) = (SELECT nodes FROM leann.index_info('loaded_embedding')) AS all_rows, (SELECT count(*) FROM leann.check('loaded_embedding')) AS faults FROM loaded;
--- Each row has the sketch of its own text: it is found by it.
+-- Each row has the sketch of its own text: it is found by it, if a search looks closely.
+SET leann.rerank_z = 5;
+SET leann.patience = 1000;
 SELECT count(*) AS not_found FROM loaded WHERE id % 7 = 0 AND body IS NOT NULL AND NOT EXISTS (
     SELECT FROM (SELECT near.body FROM loaded AS near WHERE embedding_of(near.body) <-> loaded.body < 0.001 ORDER BY embedding_of(near.body) <-> loaded.body LIMIT 1) AS nearest
     WHERE nearest.body = loaded.body);
+RESET leann.rerank_z;
+RESET leann.patience;
 CREATE TABLE loads (id int, body text) PARTITION BY HASH (id);
 CREATE TABLE loads_1 PARTITION OF loads FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE loads_2 PARTITION OF loads FOR VALUES WITH (MODULUS 2, REMAINDER 1);
