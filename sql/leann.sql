@@ -33,6 +33,10 @@ CREATE FUNCTION leann.embedding_recv(internal) RETURNS leann.embedding
 CREATE FUNCTION leann.embedding_send(leann.embedding) RETURNS bytea
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_send_wrapper';
 
+-- What the planner charges for a function that may run a model: leann.recompute_cost.
+CREATE FUNCTION leann.recompute_support(internal) RETURNS internal
+    IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'recompute_support_wrapper';
+
 -- ANALYZE skips such columns and expressions: statistics on them would serve no plan, and would copy whole
 -- texts.
 CREATE FUNCTION leann.embedding_typanalyze(internal) RETURNS boolean
@@ -60,7 +64,7 @@ COMMENT ON DOMAIN leann.query IS 'an embedding as the right operand of a distanc
 -- Casts. The one to real[] may need a model; the others only read what is written. None is implicit: such a
 -- cast would make other operators ambiguous, for instance float8[] = float8[].
 CREATE FUNCTION leann.embedding_to_reals(leann.embedding) RETURNS real[]
-    STABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_to_reals_wrapper';
+    STABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_to_reals_wrapper';
 CREATE FUNCTION leann.embedding_from_numbers(real[]) RETURNS leann.embedding
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_from_numbers_wrapper';
 CREATE FUNCTION leann.embedding_from_numbers(double precision[]) RETURNS leann.embedding
@@ -117,11 +121,11 @@ CREATE FUNCTION @extschema@.embedding_of(body text, model text) RETURNS leann.em
 COMMENT ON FUNCTION @extschema@.embedding_of(text, text) IS 'the embedding of a row''s text by a model';
 
 CREATE FUNCTION leann.embed(body text, model text DEFAULT NULL, role text DEFAULT 'passage') RETURNS real[]
-    STABLE PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_text_wrapper';
+    STABLE PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_text_wrapper';
 COMMENT ON FUNCTION leann.embed(text, text, text) IS 'the vector of a text';
 -- It has a separate name: an untyped array literal, as drivers send it, would be taken for one text.
 CREATE FUNCTION leann.embed_all(texts text[], model text DEFAULT NULL, role text DEFAULT 'passage') RETURNS SETOF real[]
-    STABLE PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_all_wrapper';
+    STABLE PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'leann_embed_all_wrapper';
 COMMENT ON FUNCTION leann.embed_all(text[], text, text) IS 'the vectors of texts, in their order';
 
 --------------------------------------------------------------------------------------------------------------
@@ -139,60 +143,60 @@ COMMENT ON FUNCTION leann.embed_all(text[], text, text) IS 'the vectors of texts
 -- PARALLEL RESTRICTED, like everything that may run a model: each worker would load a model and start its own
 -- threads, and a model already uses all cores.
 --
--- The COST of 100000 is that of one recompute (leann.recompute_cost), so that a plan which recomputes every
--- row of a table is priced as such.
+-- The planner charges leann.recompute_cost for each call, so that a plan which recomputes every row of a table
+-- is priced as such. The COST of 100000 is its default, for whoever looks at the functions.
 --------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION leann.embedding_l2(leann.embedding, text) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_text_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_text_wrapper';
 CREATE FUNCTION leann.embedding_l2(leann.embedding, leann.query) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_wrapper';
 CREATE FUNCTION leann.embedding_l2(leann.embedding, real[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
 CREATE FUNCTION leann.embedding_l2(leann.embedding, double precision[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
 CREATE FUNCTION leann.embedding_l2(leann.embedding, numeric[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
 CREATE FUNCTION leann.embedding_l2(leann.embedding, smallint[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
 CREATE FUNCTION leann.embedding_l2(leann.embedding, integer[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
 CREATE FUNCTION leann.embedding_l2(leann.embedding, bigint[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_l2_numbers_wrapper';
 
 CREATE FUNCTION leann.embedding_cosine(leann.embedding, text) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_text_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_text_wrapper';
 CREATE FUNCTION leann.embedding_cosine(leann.embedding, leann.query) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_wrapper';
 CREATE FUNCTION leann.embedding_cosine(leann.embedding, real[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
 CREATE FUNCTION leann.embedding_cosine(leann.embedding, double precision[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
 CREATE FUNCTION leann.embedding_cosine(leann.embedding, numeric[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
 CREATE FUNCTION leann.embedding_cosine(leann.embedding, smallint[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
 CREATE FUNCTION leann.embedding_cosine(leann.embedding, integer[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
 CREATE FUNCTION leann.embedding_cosine(leann.embedding, bigint[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_cosine_numbers_wrapper';
 
 CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, text) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_text_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_text_wrapper';
 CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, leann.query) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_wrapper';
 CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, real[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
 CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, double precision[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
 CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, numeric[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
 CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, smallint[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
 CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, integer[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
 CREATE FUNCTION leann.embedding_negative_inner_product(leann.embedding, bigint[]) RETURNS double precision
-    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
+    IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SUPPORT leann.recompute_support LANGUAGE c AS 'MODULE_PATHNAME', 'embedding_negative_inner_product_numbers_wrapper';
 
 CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = text, FUNCTION = leann.embedding_l2);
 CREATE OPERATOR @extschema@.<-> (LEFTARG = leann.embedding, RIGHTARG = leann.query, FUNCTION = leann.embedding_l2);

@@ -38,3 +38,41 @@ COMMENT ON VIEW leann.stat_indexes IS 'what searches did, index by index: of the
 CREATE FUNCTION leann.check(index regclass) RETURNS TABLE (block bigint, fault text)
     STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'check_index_wrapper';
 COMMENT ON FUNCTION leann.check(regclass) IS 'verifies a leann index: one row per fault, none if it is sound';
+
+-- What a recompute costs on this machine. Texts of one's own are better than the ones here: cost grows with their length.
+CREATE FUNCTION leann.measure_cost(
+    texts text[] DEFAULT NULL, model text DEFAULT NULL,
+    OUT single_ms double precision, OUT batch_ms double precision, OUT recompute_cost double precision
+) LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    sample text[] := (SELECT array_agg(body || ' ' || n || ' ' || random()) FROM (
+        SELECT body, row_number() OVER () AS n FROM unnest(coalesce(texts, ARRAY[
+            'An index access method tells the server how to find rows without reading the whole table. It is asked for rows in an'
+            ' order, returns their places one after the other, and learns of every row that is inserted, updated or deleted. What it'
+            ' keeps on its pages is its own business, as long as it is logged, locked and recovered with the rest of the database.',
+            'Vaccines train the immune system to recognize a pathogen before the body meets it. A small and harmless part of the virus'
+            ' or bacterium, or the instructions to make one, is enough for the body to produce antibodies and memory cells.',
+            'The harbor was built in the second century and silted up in the sixth. Its breakwater can be seen from the road.'])) AS body
+            , generate_series(1, CASE WHEN texts IS NULL THEN 6 ELSE 1 END)
+        LIMIT 64) AS numbered WHERE body IS NOT NULL);
+    began timestamptz;
+    single text;
+BEGIN
+    IF sample IS NULL THEN
+        RAISE 'there is no text to embed' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- Once before, so that the model is loaded.
+    PERFORM leann.embed(sample[1] || ' once', model);
+    began := clock_timestamp();
+    FOREACH single IN ARRAY sample[1:16] LOOP
+        PERFORM leann.embed(single, model);
+    END LOOP;
+    single_ms := extract(epoch FROM clock_timestamp() - began) * 1000 / least(cardinality(sample), 16);
+    SELECT array_agg(again || ' again') INTO sample FROM unnest(sample) AS again;
+    began := clock_timestamp();
+    PERFORM leann.embed_all(sample, model);
+    batch_ms := extract(epoch FROM clock_timestamp() - began) * 1000 / cardinality(sample);
+    -- A search embeds a few rows at a time. The unit is what a page costs, some 100 microseconds.
+    recompute_cost := round(((single_ms + batch_ms) / 2 * 10)::numeric, 1);
+END $$;
+COMMENT ON FUNCTION leann.measure_cost(text[], text) IS 'what it takes to embed a text alone and in a batch, in milliseconds, and the leann.recompute_cost that fits';

@@ -30,12 +30,8 @@ pub enum ExecutionProvider {
     Cuda,
 }
 
-/// COST of the distance functions in the install script: that of one recompute, in units of
-/// cpu_operator_cost.
-pub const DISTANCE_COST: f64 = 100_000.0;
-/// Default of leann.recompute_cost, in the planner's units: the same cost at the default cpu_operator_cost,
-/// 0.0025.
-const RECOMPUTE_COST: f64 = DISTANCE_COST * 0.0025;
+/// Default of leann.recompute_cost, in the planner's units: 25 ms, at 100 µs for reading a page.
+const RECOMPUTE_COST: f64 = 250.0;
 
 static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(tuning::DEFAULT_EF_SEARCH as i32);
 static PATIENCE: GucSetting<i32> = GucSetting::<i32>::new(0);

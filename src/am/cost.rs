@@ -105,10 +105,9 @@ fn path_cost(rows: f64, share: f64, passing: f64, index_pages: u32, form: Sketch
     let scored = rows * pages / f64::from(index_pages.max(1));
     let first = STARTUP_RECOMPUTES.min(rows) * recompute;
     let startup = pages * page_cost + scored * operator_cost + first;
-    // The planner itself charges the distance of each returned row by the COST of the operator's function,
-    // and that pays for the row's one recompute. Charged here are wasted recomputes.
-    let distance = guc::DISTANCE_COST * operator_cost;
-    let recompute = recompute - (1.0 - WASTED_RECOMPUTE_SHARE) * recompute.min(distance);
+    // The planner itself charges the distance of each returned row (`recompute_support`), and that pays for
+    // the row's one recompute. Charged here are wasted recomputes.
+    let recompute = WASTED_RECOMPUTE_SHARE * recompute;
     // Each row is fetched by its heap pointer; those that pass are recomputed.
     PathCost { startup, total: startup + rows * (passing * recompute + share * page_cost), pages }
 }
