@@ -6,7 +6,8 @@
 It works as benches/sweep.py does, without running a model, with default settings and a built index. Recall is
 against exact search among the rows that pass. `recomputes` are the rows whose distances were made exact,
 `checked` those that the filter was evaluated on. Correlated filters keep one of fifty clusters of meaning:
-the one nearest to the query, and the one in the middle of their order.
+the one nearest to the query, and the one in the middle of their order. Thresholds on the distance have no
+LIMIT to speak of, so all rows within them are wanted.
 """
 
 import argparse
@@ -36,6 +37,9 @@ STATEMENTS = [
     ("the cluster nearest to the query", "d.cluster = q.near", 10),
     ("a cluster far from the query", "d.cluster = q.far", 10),
     *((f"LIMIT {limit}", "true", limit) for limit in (1, 3, 5, 50, 100)),
+    # The distance of the nearest row, less a tenth; that of the tenth row.
+    ("a threshold that no row meets", "d.v <-> q.v < q.nothing", 1000),
+    ("a threshold that ten rows meet", "d.v <-> q.v <= q.ten", 1000),
 ]
 
 
@@ -53,11 +57,22 @@ def clusters(rows, asked):
     return member, order[:, 0], order[:, CLUSTERS // 2]
 
 
-def passing(statement, count, member, near, far, query):
+def thresholds(similar):
+    """For each query a distance that no row is within, and one that ten rows are within."""
+    best = -numpy.sort(-similar, axis=1)[:, [0, 9]]
+    distances = numpy.sqrt(numpy.maximum(2 - 2 * best, 0))
+    return distances[:, 0] * 0.9, distances[:, 1] + 1e-6
+
+
+def passing(statement, similar, member, near, far, query):
     """Which of the rows pass a statement's filter for a query."""
-    where = statement[1]
+    where, count = statement[1], similar.shape[1]
     if where == "true":
         return numpy.ones(count, bool)
+    if "q.nothing" in where:
+        return numpy.zeros(count, bool)
+    if "q.ten" in where:
+        return similar[query] >= numpy.partition(similar[query], -10)[-10]
     if where.startswith("d.n"):
         return numpy.arange(count) % int(where.split()[2]) == 1
     return member == (near if "near" in where else far)[query]
@@ -73,30 +88,32 @@ def measure(session, statement, similar, member, near, far):
     recall, figures = [], []
     for n, found, *numbers in session.rows("SELECT * FROM results ORDER BY n"):
         rows = [int(row) for row in found.strip("{}").split(",") if row]
-        allowed = passing(statement, similar.shape[1], member, near, far, int(n))
+        allowed = passing(statement, similar, member, near, far, int(n))
         wanted = min(limit, allowed.sum())
+        figures.append([float(number) for number in numbers])
         if wanted == 0:
+            recall.append(float(not rows))
             continue
         last = numpy.partition(similar[int(n), allowed], -wanted)[-wanted]
         recall.append((similar[int(n), rows] >= last - 1e-6).sum() / wanted)
-        figures.append([float(number) for number in numbers])
     figures = numpy.array(figures).mean(axis=0)
     names = ("recomputes", "checked", "pages", "ms")
     return {"recall": float(numpy.mean(recall)), **{k: float(v) for k, v in zip(names, figures, strict=True)}}
 
 
-def label(session, member, near, far):
+def label(session, member, near, far, nothing, ten):
     """Makes the tables of rows and queries with their clusters, and the index."""
     session.run(
-        "ALTER TABLE queries ADD near int, ADD far int;"
-        "CREATE TABLE of_queries (n int, near int, far int); CREATE TABLE of_rows (n int, cluster int)"
+        "ALTER TABLE queries ADD near int, ADD far int, ADD nothing float8, ADD ten float8;"
+        "CREATE TABLE of_queries (n int, near int, far int, nothing float8, ten float8);"
+        "CREATE TABLE of_rows (n int, cluster int)"
     )
-    session.copy_in(
-        "of_queries", ([str(n), str(a), str(b)] for n, (a, b) in enumerate(zip(near, far, strict=True)))
-    )
+    labels = zip(near, far, nothing, ten, strict=True)
+    session.copy_in("of_queries", ([str(n), *map(str, label)] for n, label in enumerate(labels)))
     session.copy_in("of_rows", ([str(n), str(cluster)] for n, cluster in enumerate(member)))
     session.run(
-        "UPDATE queries q SET near = l.near, far = l.far FROM of_queries l WHERE l.n = q.n;"
+        "UPDATE queries q SET near = l.near, far = l.far, nothing = l.nothing, ten = l.ten FROM of_queries l"
+        " WHERE l.n = q.n;"
         "DROP TABLE IF EXISTS docs; CREATE TABLE docs AS"
         " SELECT n, cluster, v FROM source JOIN of_rows USING (n) ORDER BY n;"
         "DROP TABLE of_queries, of_rows; CREATE INDEX docs_v ON docs USING leann (v); ANALYZE docs",
@@ -141,7 +158,7 @@ def main():
         with server() as session:
             load(session, "source", rows)
             load(session, "queries", asked)
-            label(session, member, near, far)
+            label(session, member, near, far, *thresholds(similar))
             for statement in STATEMENTS:
                 figures = measure(session, statement, similar, member, near, far)
                 lines.append({"data": folder.name, "statement": statement[0], **figures})

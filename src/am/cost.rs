@@ -44,7 +44,8 @@ pub unsafe extern "C-unwind" fn amcostestimate(
                 let rows = (*info).tuples.max(1.0);
                 let passing = ((*(*info).rel).rows / rows).clamp(0.0, 1.0);
                 share = if is_bounded(path) { BOUNDED_SHARE } else { 1.0 };
-                path_cost(rows, share, passing.min(share), in_use, meta.sketch_form)
+                let scan = Extent { rows, share, passing: passing.min(share), pages: in_use };
+                path_cost(&scan, meta.sketch_form, siblings(root, (*info).rel))
             }
             None => {
                 reject(path);
@@ -93,9 +94,42 @@ impl PathCost {
     const NEVER: PathCost = PathCost { startup: 1e30, total: 1e30, pages: 0.0 };
 }
 
-/// Returns the cost of an ordered scan over an index with this number of rows and of pages in use. It looks
-/// at a share of its rows; `passing` is the share of all that pass the query's filter.
-fn path_cost(rows: f64, share: f64, passing: f64, index_pages: u32, form: SketchForm) -> PathCost {
+/// What an ordered scan has to do with.
+struct Extent {
+    rows: f64,
+    /// The share of the rows that it looks at.
+    share: f64,
+    /// The share of all rows that pass the query's filter.
+    passing: f64,
+    /// Pages of the index in use.
+    pages: u32,
+}
+
+/// Returns how many scans may run as one search with that of a relation: those of the children of the same
+/// parent, as partitions have.
+///
+/// # Safety
+/// `root` is the planner's state for the query of `rel`.
+unsafe fn siblings(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) -> usize {
+    // SAFETY: the caller promises the planner's state. Children have an entry in its array.
+    unsafe {
+        if (*rel).reloptkind != pg_sys::RelOptKind::RELOPT_OTHER_MEMBER_REL
+            || (*root).append_rel_array.is_null()
+        {
+            return 1;
+        }
+        let child = *(*root).append_rel_array.add((*rel).relid as usize);
+        if child.is_null() {
+            return 1;
+        }
+        let children = PgList::<pg_sys::AppendRelInfo>::from_pg((*root).append_rel_list);
+        children.iter_ptr().filter(|other| (**other).parent_relid == (*child).parent_relid).count().max(1)
+    }
+}
+
+/// Returns the cost of an ordered scan. The first recomputes are shared by all `siblings`.
+fn path_cost(scan: &Extent, form: SketchForm, siblings: usize) -> PathCost {
+    let Extent { rows, share, passing, pages: index_pages } = *scan;
     // SAFETY: reads planner settings.
     let (page_cost, operator_cost) = unsafe { (pg_sys::random_page_cost, pg_sys::cpu_operator_cost) };
     let recompute = if form == SketchForm::Float16 { 0.0 } else { guc::recompute_cost() };
@@ -103,7 +137,7 @@ fn path_cost(rows: f64, share: f64, passing: f64, index_pages: u32, form: Sketch
     // times as many pages in all.
     let pages = f64::from(index_pages).min(4.0 * guc::patience(index_pages, 1.0) as f64);
     let scored = rows * pages / f64::from(index_pages.max(1));
-    let first = STARTUP_RECOMPUTES.min(rows) * recompute;
+    let first = (STARTUP_RECOMPUTES / siblings as f64).min(rows) * recompute;
     let startup = pages * page_cost + scored * operator_cost + first;
     // The planner itself charges the distance of each returned row (`recompute_support`), and that pays for
     // the row's one recompute. Charged here are wasted recomputes.

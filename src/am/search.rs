@@ -186,7 +186,8 @@ impl Search {
 
     /// Finds out which of the most promising candidates pass the filter.
     fn check(&mut self, readers: &mut [RowReader]) {
-        let candidates = self.rerank.take_unchecked(self.rerank.checks());
+        let checks = self.rerank.checks();
+        let candidates = self.rerank.take_unchecked(checks);
         self.stats.checked += candidates.len() as u64;
         for (source, pointers) in by_source(candidates) {
             let Some(filter) = self.filters[source] else {

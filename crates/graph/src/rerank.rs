@@ -365,7 +365,9 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
         if self.is_too_early_for_bound(similarity) || self.options.filtered && self.may_miss_unchecked() {
             return false;
         }
-        let allowed = normal_tail(self.options.z) * self.options.expected_rows as f32;
+        // Where a bound decides, a group is what is within it.
+        let rows = self.options.expected_rows.min(self.exact.len()).max(1);
+        let allowed = normal_tail(self.options.z) * rows as f32;
         let (mut expected, twins) = (0.0, &self.twins);
         let mut is_allowed = |candidate: &Candidate<K>, share: f32| {
             let chance = chance(twins, candidate, similarity, bias);
@@ -405,7 +407,7 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
     }
 
     /// Returns how many candidates are best checked at once.
-    pub fn checks(&self) -> usize {
+    pub fn checks(&mut self) -> usize {
         let wanted = self.needed().max(1) as f32 / self.passing.share();
         (wanted as usize).clamp(*CHECKS.start(), *CHECKS.end())
     }
@@ -444,9 +446,23 @@ impl<K: Copy + Eq + Hash> Rerank<K> {
     }
 
     /// Returns how many rows have to be recomputed before anything can be decided; they may as well be one
-    /// batch.
-    pub fn needed(&self) -> usize {
-        self.options.expected_rows.saturating_sub(self.exact.len())
+    /// batch. Where rows must be within a bound, no more than are expected to be.
+    pub fn needed(&mut self) -> usize {
+        let needed = self.options.expected_rows.saturating_sub(self.exact.len());
+        let bound = self.options.min_similarity;
+        if bound == f32::NEG_INFINITY {
+            return needed;
+        }
+        let (bias, twins) = (self.bias(), &self.twins);
+        let within = |candidate: &Candidate<K>| chance(twins, candidate, bound, bias);
+        let expected: f32 = self
+            .passing
+            .iter()
+            .map(within)
+            .chain(self.queue.top().map(within).take_while(|chance| *chance > MIN_CHECKED_CHANCE))
+            .take(needed)
+            .sum();
+        needed.min(expected.ceil() as usize)
     }
 
     /// Takes the `n` candidates of highest rank, or as many as there are and `max_recompute` allows.

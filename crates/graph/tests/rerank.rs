@@ -69,7 +69,8 @@ fn run(
                 }
             }
             Step::Check => {
-                let keys = rerank.take_unchecked(rerank.checks());
+                let checks = rerank.checks();
+                let keys = rerank.take_unchecked(checks);
                 assert!(options.filtered && !keys.is_empty());
                 for key in keys {
                     if invisible.contains(&key) {
