@@ -16,18 +16,15 @@ CREATE FUNCTION leann.last_scan() RETURNS TABLE (
 COMMENT ON FUNCTION leann.last_scan() IS 'what the latest statement of this session that searched did';
 
 -- Counts since the statistics were reset, as all of the server's.
-CREATE FUNCTION leann.index_counts(reset bigint) RETURNS TABLE (
+CREATE FUNCTION leann.index_counts() RETURNS TABLE (
     indexrelid oid, searches bigint, pages bigint, nodes bigint, checked bigint, recomputes bigint, cache_hits bigint,
-    late bigint, model_ms double precision, walk_ms double precision, since bigint
+    late bigint, model_ms double precision, walk_ms double precision, since timestamptz
 ) LANGUAGE c AS 'MODULE_PATHNAME', 'index_counts_wrapper';
-COMMENT ON FUNCTION leann.index_counts(bigint) IS 'the counts behind the view leann.stat_indexes';
+COMMENT ON FUNCTION leann.index_counts() IS 'the counts behind the view leann.stat_indexes';
 CREATE VIEW leann.stat_indexes AS
     SELECT i.indrelid AS relid, c.indexrelid, n.nspname AS schemaname, t.relname, x.relname AS indexrelname,
-        c.searches, c.pages, c.nodes, c.checked, c.recomputes, c.cache_hits, c.late, c.model_ms, c.walk_ms,
-        timestamptz '2000-01-01 00:00:00 UTC' + c.since * interval '1 microsecond' AS since
-    FROM leann.index_counts((extract(epoch FROM (
-            SELECT d.stats_reset FROM pg_catalog.pg_stat_database AS d WHERE d.datname = pg_catalog.current_database())
-            - timestamptz '2000-01-01 00:00:00 UTC') * 1000000)::bigint) AS c
+        c.searches, c.pages, c.nodes, c.checked, c.recomputes, c.cache_hits, c.late, c.model_ms, c.walk_ms, c.since
+    FROM leann.index_counts() AS c
         JOIN pg_catalog.pg_index AS i ON i.indexrelid = c.indexrelid
         JOIN pg_catalog.pg_class AS x ON x.oid = c.indexrelid
         JOIN pg_catalog.pg_class AS t ON t.oid = i.indrelid

@@ -10,7 +10,6 @@ use crate::pg::copied_rows;
 use crate::value::Embedding;
 use leann_page::HeapPointer;
 use leann_value::{Role, Value};
-use pgrx::pg_sys;
 use std::collections::HashMap;
 
 /// Maximum rows of a batch for each thread.
@@ -22,8 +21,9 @@ const FULL_BATCH_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub struct Ahead {
     rows: HashMap<HeapPointer, Row>,
-    /// The highest place of a row that was inserted: those below are not to come.
-    highest: Option<HeapPointer>,
+    /// The highest place that was looked at: of rows up to there, those that are not in `rows` are embedded
+    /// one by one.
+    seen: Option<HeapPointer>,
 }
 
 /// A row that was embedded.
@@ -35,54 +35,39 @@ pub struct Row {
 }
 
 impl Ahead {
-    /// Returns the row at `pointer`, with the rows that follow embedded if it was not embedded before. None
-    /// if none follows, or if the model cannot embed them together: then each is embedded in its turn, and
-    /// the error names the right one.
-    ///
-    /// # Safety
-    /// The server passed `info` to the insert of this row that runs, for the index on `table`.
-    pub unsafe fn take(
+    /// Returns the row at `pointer`, with the rows that follow embedded if it was not seen before. None if
+    /// none follows, or if the model cannot embed them together: then each is embedded in its turn, and the
+    /// error names the right one.
+    pub fn take(
         &mut self,
         index: &Index,
-        info: *mut pg_sys::IndexInfo,
         table: Rel,
         pointer: HeapPointer,
         value: &Embedding,
     ) -> Option<Row> {
-        if !self.rows.contains_key(&pointer) && self.highest < Some(pointer) {
-            // SAFETY: the caller promises it.
-            unsafe { self.embed_from(index, info, table, pointer, value) };
+        if self.seen < Some(pointer)
+            && let Some(role) = role_of(value)
+        {
+            self.embed_from(index, table, pointer, value, role);
         }
-        self.highest = self.highest.max(Some(pointer));
         self.rows.remove(&pointer).filter(|row| row.value == *value)
     }
 
     /// Embeds a row and those that follow it.
-    ///
-    /// # Safety
-    /// As that of [`Ahead::take`].
-    unsafe fn embed_from(
-        &mut self,
-        index: &Index,
-        info: *mut pg_sys::IndexInfo,
-        table: Rel,
-        pointer: HeapPointer,
-        value: &Embedding,
-    ) {
+    fn embed_from(&mut self, index: &Index, table: Rel, pointer: HeapPointer, value: &Embedding, role: Role) {
         self.rows.clear();
-        let Some(role) = role_of(value) else { return };
         let most = ROWS_PER_THREAD * guc::threads();
         let mut rows = vec![(pointer, value.clone())];
-        let mut bytes = 0;
-        let take = |pointer, value: Embedding| {
+        let (mut bytes, mut seen) = (0, pointer);
+        copied_rows::following(table, index.rel, pointer, |pointer, value: Embedding| {
+            seen = pointer;
+            bytes += value.encoded_len();
             if role_of(&value) == Some(role) {
-                bytes += value.encoded_len();
                 rows.push((pointer, value));
             }
             rows.len() < most && bytes < FULL_BATCH_BYTES
-        };
-        // SAFETY: the caller promises it.
-        unsafe { copied_rows::following(table, info, pointer, take) };
+        });
+        self.seen = Some(seen);
         if rows.len() > 1 {
             self.embed(index, role, rows);
         }

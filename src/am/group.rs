@@ -38,7 +38,7 @@ pub struct Group {
 
 impl Group {
     /// Ends the search, if there is one.
-    fn finish(&mut self) {
+    pub fn finish(&mut self) {
         if let Mode::Together(search) = &self.mode {
             search.report();
             self.done.add(&search.stats());

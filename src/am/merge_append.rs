@@ -130,6 +130,7 @@ unsafe fn begin(group: *mut Group) {
     // SAFETY: the caller promises it.
     unsafe {
         (*group).chosen = None;
+        (*group).finish();
         // While the scans are asked, so that each of them begins.
         (*group).mode = Mode::Idle;
         let members = left_by_pruning((*group).append.node());

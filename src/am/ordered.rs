@@ -106,10 +106,7 @@ impl OrderedScan {
     pub fn report(&self) {
         let stats = self.stats();
         let indexes = self.search.indexes();
-        stat_indexes::add(
-            &indexes.iter().map(|(index, rows)| (index.oid(), *rows)).collect::<Vec<_>>(),
-            &stats,
-        );
+        stat_indexes::add(&indexes, &stats);
         let ms = self.busy.as_secs_f64() * 1e3;
         if guc::log_min_duration().is_some_and(|least| ms >= least) {
             let names: Vec<String> = indexes.iter().map(|(index, _)| index.name()).collect();

@@ -66,8 +66,7 @@ pub unsafe fn insert_version(
             let row = NewRow { table, pointer, value, unchanged };
             insert_of_statement(index, kept, statement, row)
         }
-        // SAFETY: the caller promises it.
-        None => match unsafe { kept.ahead.take(index, info, table, pointer, &value) } {
+        None => match kept.ahead.take(index, table, pointer, &value) {
             Some(row) => insert::insert_embedded(index, pointer, &row.embedding, row.cut),
             None => insert::insert(index, pointer, value),
         },

@@ -1,6 +1,7 @@
 //! Reads rows that COPY has put into a table and not yet into its indexes. COPY inserts rows into the table
 //! by the hundred, and only then hands them to the indexes one by one: so an index can see what comes next.
 
+use super::context::explained;
 use super::relation::Rel;
 use super::tid;
 use leann_page::HeapPointer;
@@ -9,30 +10,20 @@ use pgrx::{FromDatum, pg_sys};
 /// The most blocks of a table that are looked at.
 const MAX_BLOCKS: u32 = 64;
 
-/// Returns the values of an index's expression for rows that the current command has inserted at higher
-/// places than `row`: their heap pointers, and their values in ascending order, until `take` returns false.
-/// None are returned for a table that is not a heap.
-///
-/// # Safety
-/// The server passed `info` to the insert of `row` that runs, for an index on `table`.
-pub unsafe fn following<T: FromDatum>(
+/// Calls `take` with the values of an index's expression for rows that the current command has inserted at
+/// higher places than `row`: with their heap pointers, in ascending order, until it returns false. There are
+/// none if the table is not a heap.
+pub fn following<T: FromDatum>(
     table: Rel,
-    info: *mut pg_sys::IndexInfo,
+    index: Rel,
     row: HeapPointer,
     mut take: impl FnMut(HeapPointer, T) -> bool,
 ) {
-    // SAFETY: the caller promises a live index info.
-    let unreadable = unsafe {
-        (*table.raw()).rd_tableam != pg_sys::GetHeapamTableAmRoutine()
-            // The server compiles the expressions for the row that it inserts. What were compiled here would
-            // not live long enough.
-            || ((*info).ii_ExpressionsState.is_null() && !(*info).ii_Expressions.is_null())
-            || ((*info).ii_PredicateState.is_null() && !(*info).ii_Predicate.is_null())
-    };
-    if unreadable {
+    // SAFETY: the relation is open.
+    if unsafe { (*table.raw()).rd_tableam != pg_sys::GetHeapamTableAmRoutine() } {
         return;
     }
-    let mut reader = Reader::new(table, info);
+    let mut reader = None;
     'blocks: for block in row.block..table.blocks().min(row.block.saturating_add(MAX_BLOCKS)) {
         let first = if block == row.block { row.offset + 1 } else { 1 };
         let tuples = inserted_now(table, block, first);
@@ -40,6 +31,7 @@ pub unsafe fn following<T: FromDatum>(
             break;
         }
         for tuple in tuples {
+            let reader = reader.get_or_insert_with(|| Reader::new(table, index));
             // SAFETY: the tuple is a copy of a row of the reader's table.
             let (pointer, value) = unsafe { (tid::read(&raw mut (*tuple).t_self), reader.evaluate(tuple)) };
             if value.is_some_and(|value| !take(pointer, value)) {
@@ -47,7 +39,9 @@ pub unsafe fn following<T: FromDatum>(
             }
         }
     }
-    reader.close();
+    if let Some(reader) = reader {
+        reader.close();
+    }
 }
 
 /// Returns copies of the rows on a block that the current command has inserted, from a line on, in the
@@ -90,24 +84,30 @@ fn inserted_now(table: Rel, block: u32, first: u16) -> Vec<pg_sys::HeapTuple> {
     tuples
 }
 
-/// Evaluates an index expression on rows.
+/// Evaluates an index expression on rows. It has a compiled form of its own: what an evaluation remembers
+/// lives as long as the state that it was made for.
 struct Reader {
+    index: Rel,
     info: *mut pg_sys::IndexInfo,
+    predicate: *mut pg_sys::ExprState,
     estate: *mut pg_sys::EState,
     econtext: *mut pg_sys::ExprContext,
     slot: *mut pg_sys::TupleTableSlot,
 }
 
 impl Reader {
-    fn new(table: Rel, info: *mut pg_sys::IndexInfo) -> Reader {
-        // SAFETY: plain server calls on an open table; everything is allocated in the current context.
+    fn new(table: Rel, index: Rel) -> Reader {
+        // SAFETY: plain server calls on open relations. What they allocate is in the current context or in
+        // the executor state, and lives until `close`.
         unsafe {
+            let info = pg_sys::BuildIndexInfo(index.raw());
             let estate = pg_sys::CreateExecutorState();
             let econtext = pg_sys::MakePerTupleExprContext(estate);
-            let slot =
-                pg_sys::MakeSingleTupleTableSlot((*table.raw()).rd_att, &raw const pg_sys::TTSOpsHeapTuple);
+            let format = (*table.raw()).rd_att;
+            let slot = pg_sys::MakeSingleTupleTableSlot(format, &raw const pg_sys::TTSOpsHeapTuple);
             (*econtext).ecxt_scantuple = slot;
-            Reader { info, estate, econtext, slot }
+            let predicate = pg_sys::ExecPrepareQual((*info).ii_Predicate, estate);
+            Reader { index, info, predicate, estate, econtext, slot }
         }
     }
 
@@ -117,6 +117,21 @@ impl Reader {
     /// # Safety
     /// `tuple` is a row of the reader's table that lives until the next call.
     unsafe fn evaluate<T: FromDatum>(&mut self, tuple: pg_sys::HeapTuple) -> Option<T> {
+        let say = || {
+            // SAFETY: the caller promises a row.
+            let HeapPointer { block, offset } = unsafe { tid::read(&raw mut (*tuple).t_self) };
+            let index = self.index.name();
+            format!(
+                "It was raised by the expression of index \"{index}\" for the row at ctid ({block},{offset})."
+            )
+        };
+        // SAFETY: the caller promises it.
+        explained(&say, || unsafe { self.form_value(tuple) })
+    }
+
+    /// # Safety
+    /// As that of [`Reader::evaluate`].
+    unsafe fn form_value<T: FromDatum>(&self, tuple: pg_sys::HeapTuple) -> Option<T> {
         let mut values = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
         let mut nulls = [true; pg_sys::INDEX_MAX_KEYS as usize];
         // SAFETY: the slot is of the table's format. The value is copied out before the per-tuple context is
@@ -125,8 +140,7 @@ impl Reader {
             pg_sys::ExecForceStoreHeapTuple(tuple, self.slot, false);
             (*self.slot).tts_tableOid = (*tuple).t_tableOid;
             let former = pg_sys::MemoryContextSwitchTo((*self.econtext).ecxt_per_tuple_memory);
-            let predicate = (*self.info).ii_PredicateState;
-            if predicate.is_null() || pg_sys::ExecQual(predicate, self.econtext) {
+            if self.predicate.is_null() || pg_sys::ExecQual(self.predicate, self.econtext) {
                 pg_sys::FormIndexDatum(
                     self.info,
                     self.slot,

@@ -139,6 +139,27 @@ COPY loads FROM PROGRAM $$awk 'BEGIN { for (n = 1; n <= 200; n++) printf "%d\tlo
 SELECT embedded() - :before < 40 AS batches;
 SELECT sum(nodes) FROM (SELECT (leann.index_info(indexrelid)).nodes FROM pg_index WHERE indrelid::regclass::text ~ '^loads_.$' AND indpred IS NULL) AS parts;
 SELECT (SELECT nodes FROM leann.index_info('loads_1_partial')) = count(*) AS partial FROM loads_1 WHERE id % 3 = 0;
-DROP TABLE loaded, loads;
+-- An expression that reads the whole row of some rows only.
+CREATE FUNCTION loaded_text(loaded) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1.body || ' whole' $$;
+CREATE FUNCTION loaded_words(loaded) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1.id || ' words'; END $$;
+TRUNCATE loaded;
+CREATE INDEX loaded_case ON loaded USING leann (embedding_of(CASE WHEN n % 2 = 1 THEN loaded_text(loaded) WHEN n % 4 = 2 THEN loaded_words(loaded) ELSE body END));
+CREATE INDEX loaded_part ON loaded USING leann (embedding_of(body)) WHERE n % 2 = 0 OR loaded_words(loaded) <> '';
+COPY loaded (id, n, body) FROM PROGRAM $$awk 'BEGIN { for (n = 1; n <= 300; n++) printf "%d\t%d\tloaded text %d\n", n, n - 1, n }'$$;
+COPY loaded (id, n, body) FROM PROGRAM $$awk 'BEGIN { for (n = 301; n <= 600; n++) printf "%d\t%d\tloaded text %d\n", n, n - 1, n }'$$;
+SELECT (SELECT nodes FROM leann.index_info('loaded_case')) AS "case", (SELECT nodes FROM leann.index_info('loaded_part')) AS part;
+DROP INDEX loaded_case, loaded_part;
+-- An expression that fails names the row, which may come after the one that COPY is at.
+CREATE INDEX loaded_fails ON loaded USING leann (embedding_of(left(body, 100 / (id - 725))));
+COPY loaded (id, body) FROM PROGRAM $$awk 'BEGIN { for (n = 701; n <= 800; n++) printf "%d\tloaded text %d\n", n, n }'$$;
+-- Vectors between texts.
+CREATE TABLE halves (id int, v leann.embedding, body text);
+CREATE INDEX halves_embedding ON halves USING leann (coalesce(v, embedding_of(body, 'tiny-hash')));
+COPY (SELECT n, CASE WHEN n % 2 = 0 THEN leann.embed('vector ' || n)::leann.embedding END, 'text ' || n FROM generate_series(1, 200) n) TO '/tmp/leann_regress_halves';
+SELECT lookups - hits AS before FROM leann.cache WHERE scope = 'session' \gset
+COPY halves FROM '/tmp/leann_regress_halves';
+SELECT nodes, (SELECT lookups - hits - :before FROM leann.cache WHERE scope = 'session') <= 10 AS batches FROM leann.index_info('halves_embedding');
+COPY (SELECT) TO PROGRAM 'rm /tmp/leann_regress_halves';
+DROP TABLE loaded, loads, halves CASCADE;
 DROP FUNCTION again;
 DROP FUNCTION embedded;

@@ -35,6 +35,15 @@ CREATE INDEX events_embedding ON events USING leann (embedding_of(body));
 SELECT count(*) FROM (SELECT FROM events ORDER BY embedding_of(body) <-> 'event 7' LIMIT 3) AS rows;
 SELECT indexrelname, searches FROM leann.stat_indexes WHERE relname ~ '^events' ORDER BY 1;
 SELECT sum(pages) > 1 AS pages, sum(recomputes + cache_hits) >= 3 AS rows FROM leann.stat_indexes WHERE relname ~ '^events';
+-- So does each search over those that pruning leaves, row by row of a join.
+SELECT count(*) FROM generate_series(1, 3) AS n, LATERAL (SELECT FROM events WHERE day <= n * 9 ORDER BY embedding_of(body) <-> ('event ' || n) LIMIT 2) AS near;
+SELECT indexrelname, searches FROM leann.stat_indexes WHERE relname ~ '^events' ORDER BY 1;
+-- Temporary indexes are not counted.
+CREATE TEMP TABLE passing AS SELECT * FROM docs LIMIT 100;
+CREATE INDEX ON passing USING leann (embedding_of(body));
+SELECT count(*) FROM (SELECT FROM passing ORDER BY embedding_of(body) <-> 'item 7' LIMIT 3) AS rows;
+SELECT count(*) FROM leann.stat_indexes WHERE relname = 'passing';
+DROP TABLE passing;
 -- Only to those who may read the table.
 CREATE ROLE regress_leann_reader;
 SET ROLE regress_leann_reader;
