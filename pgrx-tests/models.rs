@@ -302,6 +302,7 @@ mod tests {
             ("cache_size", "63kB"),
             ("threads", "-1"),
             ("recompute_cost", "-1"),
+            ("log_min_duration", "-2"),
         ] {
             fails(&format!("SET leann.{name} = '{value}'"), "22023", "is outside the valid range");
         }
@@ -326,7 +327,7 @@ mod tests {
                            AND (short_desc IS NULL OR extra_desc IS NULL
                                 OR short_desc NOT LIKE '%.' OR extra_desc NOT LIKE '%.')";
         assert_eq!(one::<i64>(undescribed), Some(0));
-        assert_eq!(one::<i64>("SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'"), Some(17));
+        assert_eq!(one::<i64>("SELECT count(*) FROM pg_settings WHERE name LIKE 'leann.%'"), Some(18));
         assert_eq!(one::<String>("SHOW leann.cache_size"), Some("4MB".to_owned()));
     }
 
