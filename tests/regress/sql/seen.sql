@@ -15,7 +15,7 @@ SELECT count(*) <= 5 AS few FROM (SELECT FROM docs WHERE embedding_of(body) <=> 
 SELECT group_size, bound FROM leann.last_scan();
 
 -- Index by index, since the statistics were reset. (Without preloading, of this session.)
-SELECT schemaname, relname, indexrelname, searches, pages > 3 AS pages, nodes > 1000 AS nodes, checked, recomputes + cache_hits > 3 AS rows, late, model_ms > 0 AS model, walk_ms > 0 AS walk,
+SELECT schemaname, relname, indexrelname, searches, pages > 3 AS pages, nodes > 1000 AS nodes, checked, recomputes + cache_hits > 3 AS rows, late >= 0 AS late, model_ms > 0 AS model, walk_ms > 0 AS walk,
     since BETWEEN now() - interval '1 hour' AND now() AS since FROM leann.stat_indexes WHERE relid = 'docs'::regclass;
 SELECT count(*) FROM (SELECT FROM docs WHERE kind = 3 ORDER BY embedding_of(body) <-> 'item 7' LIMIT 3) AS rows;
 SELECT searches, checked > 0 AS checked FROM leann.stat_indexes WHERE relid = 'docs'::regclass;
