@@ -1,7 +1,7 @@
 //! A group: the index scans below one MergeAppend, such as those of partitions, which run as one search. What
 //! drives it is in `merge_append`; here is what its scans see of it.
 
-use super::ordered::OrderedScan;
+use super::ordered::{OrderedScan, Searches};
 use super::stats::{Question, ScanStats};
 use crate::pg::heap::RowReader;
 use crate::pg::scan_node::{AppendNode, ScanNode};
@@ -31,18 +31,15 @@ pub struct Group {
     pub readers: Vec<RowReader>,
     /// The row that a scan is to return next: the scan's number and the row.
     pub chosen: Option<(usize, HeapPointer)>,
-    /// What earlier searches did, and what the latest of them was asked for.
-    pub done: ScanStats,
-    pub question: Option<Question>,
+    /// The earlier searches.
+    pub searches: Searches,
 }
 
 impl Group {
     /// Ends the search, if there is one.
     pub fn finish(&mut self) {
         if let Mode::Together(search) = &self.mode {
-            search.report();
-            self.done.add(&search.stats());
-            self.question = Some(search.question());
+            self.searches.end(search);
             self.mode = Mode::Idle;
         }
     }
@@ -50,10 +47,8 @@ impl Group {
     /// Returns what the searches have done so far, and what the latest was asked for.
     #[cfg_attr(not(feature = "pg18"), allow(dead_code, reason = "shown by EXPLAIN from Postgres 18 on"))]
     pub fn figures(&self) -> Option<(ScanStats, Question)> {
-        match &self.mode {
-            Mode::Together(search) => Some((self.done.plus(&search.stats()), search.question())),
-            _ => self.question.map(|question| (self.done, question)),
-        }
+        let running = if let Mode::Together(search) = &self.mode { Some(&**search) } else { None };
+        self.searches.figures(running)
     }
 }
 

@@ -10,9 +10,8 @@
 //! server's own function runs.
 
 use super::group::{self, Group, Mode};
-use super::ordered::Context;
+use super::ordered::{Context, Searches};
 use super::scan;
-use super::stats::ScanStats;
 use crate::error::raise_internal;
 use crate::pg::heap::RowReader;
 use crate::pg::scan_node::AppendNode;
@@ -40,8 +39,7 @@ pub unsafe fn adopt(append: AppendNode) {
             members: Vec::new(),
             readers: Vec::new(),
             chosen: None,
-            done: ScanStats::default(),
-            question: None,
+            searches: Searches::default(),
         };
         group::note(PgMemoryContexts::For(context).leak_and_drop_on_delete(made));
         (*node).ps.ExecProcNodeReal = Some(next_slot);
@@ -144,8 +142,8 @@ unsafe fn begin(group: *mut Group) {
             ask(*scan);
         }
         let above = Context {
-            limit: (*group).append.limit(),
-            order_is_only_shown: (*group).append.order_is_only_shown,
+            limit: (*group).append.above.limit(),
+            order_is_only_shown: (*group).append.above.order_is_only_shown,
             ..Context::default()
         };
         (*group).mode = match scan::together(&scans, above, &mut (*group).readers) {

@@ -92,18 +92,13 @@ impl OrderedScan {
         OrderedScan { search, preparation, published, asker, isolated, latest, question, busy }
     }
 
-    /// Returns what the scan was asked for.
-    pub fn question(&self) -> Question {
-        self.question
-    }
-
     /// Returns what the scan has done so far.
-    pub fn stats(&self) -> ScanStats {
+    fn stats(&self) -> ScanStats {
         self.preparation.plus(&self.search.stats())
     }
 
     /// Reports a scan that ends: to the counts of its indexes, and to the log if it took long.
-    pub fn report(&self) {
+    fn report(&self) {
         let stats = self.stats();
         let indexes = self.search.indexes();
         stat_indexes::add(&indexes, &stats);
@@ -141,6 +136,32 @@ impl OrderedScan {
     fn reuse(&self) -> Reuse {
         // Another role may go on with a cursor; nothing of this role's rows may reach its caches.
         if self.isolated || Asker::now() != self.asker { Reuse::Nowhere } else { Reuse::Everywhere }
+    }
+}
+
+/// The searches of one plan node, one after the other.
+#[derive(Default)]
+pub struct Searches {
+    /// What those that ended did, and what the latest of them was asked for.
+    done: ScanStats,
+    question: Option<Question>,
+}
+
+impl Searches {
+    /// Reports and counts a search that ends.
+    pub fn end(&mut self, search: &OrderedScan) {
+        search.report();
+        self.done.add(&search.stats());
+        self.question = Some(search.question);
+    }
+
+    /// Returns what all have done so far, with the one that runs, and what the latest was asked for.
+    #[cfg_attr(not(feature = "pg18"), allow(dead_code, reason = "shown by EXPLAIN from Postgres 18 on"))]
+    pub fn figures(&self, running: Option<&OrderedScan>) -> Option<(ScanStats, Question)> {
+        match running {
+            Some(search) => Some((self.done.plus(&search.stats()), search.question)),
+            None => self.question.map(|question| (self.done, question)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::errors;
 use super::group::{self, Group, Turn};
 use super::index::Index;
-use super::ordered::{Context, OrderedScan};
+use super::ordered::{Context, OrderedScan, Searches};
 use super::similarity_range::SimilarityRange;
 use super::stats::{Question, ScanStats};
 use crate::error::{OrRaise, raise_internal};
@@ -50,9 +50,8 @@ struct ScanState {
     rescan: pg_sys::MemoryContext,
     /// What the plan node that drives the scan says, once it is known.
     node: Option<NodeContext>,
-    /// What the searches of earlier rescans did, and the question of the latest.
-    done: ScanStats,
-    question: Option<Question>,
+    /// Those of the earlier rescans.
+    searches: Searches,
     /// Whether the server's statistics have counted the scan, as they do when its first row is fetched.
     counted: bool,
 }
@@ -74,19 +73,15 @@ impl ScanState {
     /// Ends the search that runs, if there is one.
     fn finish(&mut self) {
         if let Stage::Ordered(search) = std::mem::replace(&mut self.stage, Stage::Idle) {
-            search.report();
-            self.done.add(&search.stats());
-            self.question = Some(search.question());
+            self.searches.end(&search);
         }
     }
 
     /// Returns what the searches of the scan have done so far, and what the latest was asked for.
     #[cfg_attr(not(feature = "pg18"), allow(dead_code, reason = "shown by EXPLAIN from Postgres 18 on"))]
     fn figures(&self) -> Option<(ScanStats, Question)> {
-        match &self.stage {
-            Stage::Ordered(search) => Some((self.done.plus(&search.stats()), search.question())),
-            _ => self.question.map(|question| (self.done, question)),
-        }
+        let running = if let Stage::Ordered(search) = &self.stage { Some(&**search) } else { None };
+        self.searches.figures(running)
     }
 }
 
@@ -100,8 +95,8 @@ impl NodeContext {
     fn now(&self) -> Context {
         Context {
             filter: self.filter,
-            limit: self.node.limit(),
-            order_is_only_shown: self.node.order_is_only_shown,
+            limit: self.node.above.limit(),
+            order_is_only_shown: self.node.above.order_is_only_shown,
             similarities: self.bounds.as_ref().map_or_else(SimilarityRange::all, |bounds| {
                 bounds.now().iter().fold(SimilarityRange::all(), SimilarityRange::within)
             }),
@@ -132,8 +127,7 @@ pub unsafe extern "C-unwind" fn ambeginscan(
                 pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
             ),
             node: None,
-            done: ScanStats::default(),
-            question: None,
+            searches: Searches::default(),
             counted: false,
         };
         (*scan).opaque = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(state).cast();

@@ -7,6 +7,7 @@
 //! text. For the same reason, messages and errors that the expression raises on a row are kept from the user.
 
 use super::context::{explained, replaced};
+use super::evaluator::Evaluator;
 use super::filter::Filter;
 use super::function;
 use super::relation::Rel;
@@ -22,10 +23,8 @@ use pgrx::{FromDatum, pg_sys};
 /// it holds.
 pub struct RowReader {
     fetch: *mut pg_sys::IndexFetchTableData,
-    slot: *mut pg_sys::TupleTableSlot,
-    estate: *mut pg_sys::EState,
-    econtext: *mut pg_sys::ExprContext,
-    info: *mut pg_sys::IndexInfo,
+    /// Its slot holds the row that was read last.
+    evaluator: Evaluator,
     table: Rel,
     /// Blocks of the table when they were last counted.
     blocks: u32,
@@ -61,29 +60,16 @@ impl RowReader {
         if let Some(part) = part {
             raise_unsettled(index, part);
         }
-        // SAFETY: plain server calls on open relations; everything is allocated in the current context.
-        unsafe {
-            let info = pg_sys::BuildIndexInfo(index.raw());
-            if let Some(stored) = stored {
-                (*info).ii_Expressions = stored;
-            }
-            let estate = pg_sys::CreateExecutorState();
-            let econtext = pg_sys::MakePerTupleExprContext(estate);
-            let slot = pg_sys::table_slot_create(table.raw(), std::ptr::null_mut());
-            (*econtext).ecxt_scantuple = slot;
-            Some(RowReader {
-                fetch: pg_sys::table_index_fetch_begin(table.raw()),
-                slot,
-                estate,
-                econtext,
-                info,
-                table,
-                blocks: 0,
-                snapshot,
-                index,
-                isolated,
-            })
-        }
+        Some(RowReader {
+            evaluator: Evaluator::new(table, index, stored),
+            // SAFETY: the relation is open.
+            fetch: unsafe { pg_sys::table_index_fetch_begin(table.raw()) },
+            table,
+            blocks: 0,
+            snapshot,
+            index,
+            isolated,
+        })
     }
 
     /// Returns whether the reader was opened for a user who may not see every row.
@@ -126,7 +112,7 @@ impl RowReader {
     /// filter. Call it without the reader's surroundings: quals are the user's own.
     pub fn passes(&mut self, pointer: HeapPointer, filter: Filter) -> bool {
         // SAFETY: the slot holds a row of the reader's table, which is that of the filter's node.
-        self.fetch(pointer) && unsafe { filter.passes(self.slot) }
+        self.fetch(pointer) && unsafe { filter.passes(self.evaluator.slot()) }
     }
 
     /// Puts the row version at `pointer`, or in its HOT chain, that the snapshot sees into the slot. Returns
@@ -142,7 +128,7 @@ impl RowReader {
                     self.fetch,
                     &mut tid,
                     self.snapshot,
-                    self.slot,
+                    self.evaluator.slot(),
                     &mut call_again,
                     std::ptr::null_mut(),
                 )
@@ -158,54 +144,30 @@ impl RowReader {
         let index = self.index;
         if !self.isolated {
             let say = || format!("It was raised by the expression of index \"{}\".", index.name());
-            return explained(&say, || self.form_value());
+            return explained(&say, || self.evaluator.value());
         }
         replaced(
             |code| without_message(code, index),
             || {
                 let _muted = MutedClient::now();
-                self.form_value()
+                self.evaluator.value()
             },
         )
-    }
-
-    fn form_value<T: FromDatum>(&mut self) -> Option<T> {
-        let mut values = [pg_sys::Datum::from(0usize); 1];
-        let mut nulls = [true; 1];
-        // SAFETY: an index of this access method has one key column, so one value is written. The expression
-        // is evaluated in the per-tuple context, which is reset after the value has been copied out.
-        unsafe {
-            let former = pg_sys::MemoryContextSwitchTo((*self.econtext).ecxt_per_tuple_memory);
-            pg_sys::FormIndexDatum(
-                self.info,
-                self.slot,
-                self.estate,
-                values.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-            );
-            let value = T::from_datum(values[0], nulls[0]);
-            pg_sys::MemoryContextSwitchTo(former);
-            pg_sys::MemoryContextReset((*self.econtext).ecxt_per_tuple_memory);
-            value
-        }
     }
 
     /// Releases the row last read, so that no pin is held while the model runs.
     pub fn release_row(&mut self) {
         // SAFETY: slot and fetch are live; both calls drop buffer pins only.
         unsafe {
-            pg_sys::ExecClearTuple(self.slot);
+            pg_sys::ExecClearTuple(self.evaluator.slot());
             pg_sys::table_index_fetch_reset(self.fetch);
         }
     }
 
     pub fn close(self) {
-        // SAFETY: `open` made each of them, and each is released once.
-        unsafe {
-            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-            pg_sys::table_index_fetch_end(self.fetch);
-            pg_sys::FreeExecutorState(self.estate);
-        }
+        // SAFETY: `open` made it, and it is released once.
+        unsafe { pg_sys::table_index_fetch_end(self.fetch) };
+        self.evaluator.close();
     }
 }
 

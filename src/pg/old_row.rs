@@ -7,6 +7,8 @@
 //!
 //! No statement is noted for COPY and for the apply of logical replication, which do not pass the hook.
 
+use super::evaluator::form_value;
+use super::heap_page::HeapPage;
 use super::memory_context::before_reset;
 use super::relation::Rel;
 use super::tid;
@@ -14,9 +16,6 @@ use crate::session::{self, State};
 use leann_page::HeapPointer;
 use pgrx::{FromDatum, PgList, pg_sys};
 use std::ffi::c_void;
-
-/// Maximum line pointers on a page of a table, with room to spare.
-const MAX_LINES: usize = pg_sys::BLCKSZ as usize / size_of::<pg_sys::ItemIdData>();
 
 /// The statements that run and change tables, the innermost last. Each is forgotten with its memory.
 #[derive(Default)]
@@ -169,54 +168,20 @@ impl OldRow {
 
     /// Evaluates the index expression on the old version, as the server does on the new one.
     pub fn value<T: FromDatum>(self) -> Option<T> {
-        let mut values = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
-        let mut nulls = [true; pg_sys::INDEX_MAX_KEYS as usize];
-        self.in_scan_slot(|_| {
-            // SAFETY: slot, state and index info are live while the insert runs.
-            unsafe {
-                pg_sys::FormIndexDatum(
-                    self.info,
-                    self.slot,
-                    self.estate,
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
-                );
-                T::from_datum(values[0], nulls[0])
-            }
-        })
+        // SAFETY: slot, state and index info are live while the insert runs.
+        self.in_scan_slot(|_| unsafe { form_value(self.info, self.slot, self.estate) })
     }
 }
 
 /// Returns the heap pointer of the first member of the HOT chain that the row version at `old` belongs to;
 /// None unless it was replaced by the one at `new`, or if the table is not a heap.
 fn indexed_pointer(table: Rel, old: HeapPointer, new: HeapPointer) -> Option<HeapPointer> {
-    let mut roots = [0u16; MAX_LINES];
-    // SAFETY: the page is read under its lock; the array has room for every line of a page, and nothing
-    // between lock and release can fail. Line pointers below the page's maximum are there; a normal one
-    // points to a row.
-    let replaced = unsafe {
-        if (*table.raw()).rd_tableam != pg_sys::GetHeapamTableAmRoutine() {
-            return None;
-        }
-        let buffer = pg_sys::ReadBuffer(table.raw(), old.block);
-        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-        let page = pg_sys::BufferGetPage(buffer);
-        let mut replaced = false;
-        if old.offset <= pg_sys::PageGetMaxOffsetNumber(page) {
-            let line = pg_sys::PageGetItemId(page, old.offset);
-            if (*line).lp_flags() == pg_sys::LP_NORMAL {
-                let header: pg_sys::HeapTupleHeader = pg_sys::PageGetItem(page, line).cast();
-                replaced = tid::read(&raw mut (*header).t_ctid) == new;
-            }
-        }
-        if replaced {
-            pg_sys::heap_get_root_tuples(page, roots.as_mut_ptr());
-        }
-        pg_sys::UnlockReleaseBuffer(buffer);
-        replaced
-    };
-    let root = *roots.get(usize::from(old.offset).checked_sub(1)?)?;
-    (replaced && root != 0).then_some(HeapPointer { block: old.block, offset: root })
+    let page = HeapPage::read(table, old.block)?;
+    let row = page.row(old.offset)?;
+    // SAFETY: the row lies on the page, which is locked.
+    let successor = unsafe { tid::read(&raw mut (*row.t_data).t_ctid) };
+    let offset = if successor == new { page.root(old.offset) } else { None };
+    offset.map(|offset| HeapPointer { block: old.block, offset })
 }
 
 /// Returns the result relation of a statement that an `IndexInfo` belongs to.

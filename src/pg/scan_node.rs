@@ -20,9 +20,22 @@ static PREVIOUS: OnceLock<pg_sys::ExecutorStart_hook_type> = OnceLock::new();
 #[derive(Clone, Copy)]
 pub struct ScanNode {
     pub(super) node: *mut pg_sys::IndexScanState,
+    pub above: Above,
+}
+
+/// What the nodes above say of the rows of a node.
+#[derive(Clone, Copy)]
+pub struct Above {
     limit: Option<Limit>,
     /// Whether nothing above relies on the order of the rows, not even to tell equal ones together.
     pub order_is_only_shown: bool,
+}
+
+impl Above {
+    /// Returns the number of rows that the LIMIT above wants, if there is one and it says.
+    pub fn limit(&self) -> Option<usize> {
+        self.limit.and_then(Limit::rows)
+    }
 }
 
 /// A LIMIT above a scan, with nothing between that takes rows out or adds some.
@@ -61,11 +74,6 @@ impl ScanNode {
         })
     }
 
-    /// Returns the number of rows that the LIMIT above wants, if there is one and it says.
-    pub fn limit(self) -> Option<usize> {
-        self.limit.and_then(Limit::rows)
-    }
-
     /// Returns whether this is the node of `scan`.
     pub fn is(self, scan: *mut pg_sys::IndexScanState) -> bool {
         self.node == scan
@@ -76,19 +84,12 @@ impl ScanNode {
 #[derive(Clone, Copy)]
 pub struct AppendNode {
     node: *mut pg_sys::MergeAppendState,
-    limit: Option<Limit>,
-    /// As that of [`ScanNode`].
-    pub order_is_only_shown: bool,
+    pub above: Above,
 }
 
 impl AppendNode {
     pub fn node(&self) -> *mut pg_sys::MergeAppendState {
         self.node
-    }
-
-    /// As [`ScanNode::limit`].
-    pub fn limit(&self) -> Option<usize> {
-        self.limit.and_then(Limit::rows)
     }
 
     /// Returns the nodes below, if all of them are index scans.
@@ -197,13 +198,6 @@ unsafe extern "C-unwind" fn forget(context: *mut c_void) {
     session::with(|running: &mut Running| running.0.retain(|noted| noted.context.cast() != context));
 }
 
-/// What holds for the rows of a node.
-#[derive(Clone, Copy)]
-struct Above {
-    limit: Option<Limit>,
-    order_is_only_shown: bool,
-}
-
 /// What a walk over a plan's state hands down.
 struct Visit {
     /// The node whose children are visited.
@@ -233,15 +227,12 @@ unsafe extern "C-unwind" fn visit_node(node: *mut pg_sys::PlanState, visit: *mut
                 && (parent.is_null() || is_source(parent, node) || (*parent).righttree == node),
         };
         if (*node).type_ == pg_sys::NodeTag::T_MergeAppendState {
-            let Above { limit, order_is_only_shown } = own;
-            let append = AppendNode { node: node.cast(), limit, order_is_only_shown };
-            (*visit).appends.push(append);
+            (*visit).appends.push(AppendNode { node: node.cast(), above: own });
         }
         if (*node).type_ == pg_sys::NodeTag::T_IndexScanState {
             let scan = node.cast::<pg_sys::IndexScanState>();
             if (*scan).iss_NumOrderByKeys > 0 {
-                let Above { limit, order_is_only_shown } = own;
-                (*visit).found.push(ScanNode { node: scan, limit, order_is_only_shown });
+                (*visit).found.push(ScanNode { node: scan, above: own });
             }
         }
         ((*visit).parent, (*visit).above) = (node, handed_down(node, own));
